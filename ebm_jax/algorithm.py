@@ -1,0 +1,100 @@
+"""The single extension point: what a training method must say, and what it may.
+
+The loop knows nothing but this class. One training step is
+
+1. ``prepare(variables, batch, key, step)`` on the host (on-policy methods: rollouts and rewards; most methods: nothing);
+2. inside one jitted function
+   ``batch = augment(variables, batch, key, step)`` once;
+   ``loss(params, variables, microbatch, key, step)`` for each microbatch, gradients of its terms summed;
+   the optimizer's update;
+   ``carry = absorb(variables, batch, records, key, step)`` once, with the microbatches' records joined again.
+
+A batch is a dict of arrays: ``inputs``, ``targets`` (int32, B x T), ``weights`` (float32, B x T, 0 = not scored),
+``segments`` (int32, B x T, 0 = padding, 1.. = documents), ``positions`` (int32, B x T, position in the document) and
+``index`` (uint32, B, the row's global position in the endless stream; it keys the row's noise).
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from flax import struct
+
+from ebm_jax.types import Batch, Params, PRNGKey, PyTree
+from ebm_jax.weighted import Term, WeightedSum
+
+
+class Variables(struct.PyTreeNode):
+    """All arrays of a method.
+
+    ``params`` are optimised. ``frozen`` networks (feature, reference, reward) are arguments of the step, never donated or
+    optimised. ``carry`` is state without gradient (the replay ring). Leaves may be boxed with logical axis names
+    (``flax.linen.LogicallyPartitioned``) when they come from ``init``.
+    """
+
+    params: Params
+    frozen: PyTree = None
+    carry: PyTree = None
+
+
+class LossOutput(NamedTuple):
+    """What ``loss`` returns; ``records`` keep a leading row axis so that microbatches can be joined for ``absorb``."""
+
+    terms: dict[str, Term]
+    metrics: dict[str, WeightedSum]
+    records: PyTree = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupOptions:
+    """How the optimizer treats one named group of parameters, relative to the run's ``OptimConfig``."""
+
+    lr_multiplier: float = 1.0
+    weight_decay: float | None = None
+    """None keeps the run's value."""
+    trainable: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSpec:
+    """The shapes a method may rely on at ``init``: rows per global step, positions, vocabulary."""
+
+    batch_size: int
+    context: int
+    vocab_size: int
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Algorithm:
+    """Base class of every training method; only ``init`` and ``loss`` must be written."""
+
+    def init(self, key: PRNGKey, spec: BatchSpec) -> Variables:
+        """Fresh variables (boxed with logical axes); pure, so it may run under ``jit`` and ``eval_shape``."""
+        raise NotImplementedError
+
+    def loss(self, params: Params, variables: Variables, batch: Batch, key: PRNGKey, step) -> LossOutput:
+        """The loss of one microbatch as sums and weights; ``key`` already belongs to this step."""
+        raise NotImplementedError
+
+    def prepare(self, variables: Variables, batch: Batch, key: PRNGKey, step: int) -> Batch:
+        """Host-side work before the step on this host's rows; the only place that may wait for the device."""
+        return batch
+
+    def augment(self, variables: Variables, batch: Batch, key: PRNGKey, step) -> Batch:
+        """Adds rows or fields to the global batch inside the jitted step, once, before it is split."""
+        return batch
+
+    def absorb(self, variables: Variables, batch: Batch, records: PyTree, key: PRNGKey, step) -> PyTree:
+        """The next ``carry``, from the augmented batch and its records, once a step."""
+        return variables.carry
+
+    def groups(self, params: Params) -> PyTree:
+        """A group name for every parameter, in a tree like ``params`` (a prefix tree is enough)."""
+        return "default"
+
+    def group_options(self) -> dict[str, GroupOptions]:
+        """Options of the groups that ``groups`` names."""
+        return {"default": GroupOptions()}
+
+    def evaluate(self, params: Params, variables: Variables, batch: Batch, key: PRNGKey) -> dict[str, WeightedSum]:
+        """Validation sums of one batch; by default the metrics of ``loss`` without its randomness being special."""
+        return self.loss(params, variables, batch, key, 0).metrics
