@@ -1,0 +1,32 @@
+"""What every test relies on: eight CPU devices, full matmul precision, and compiled programs kept between runs.
+
+All of it is environment, set before JAX is imported, so that programs which a test starts inherit it.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_DEVICES = "--xla_force_host_platform_device_count"
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if _DEVICES not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}=8".strip()
+os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+# JAX writes cache entries in place, so two workers must not share a folder; a worker inherits its parent's choice.
+_CACHE = Path(__file__).parents[1] / ".jax_cache"
+if Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", _CACHE)).is_relative_to(_CACHE):
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_CACHE / os.environ.get("PYTEST_XDIST_WORKER", "main"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """64-bit types for one test; they are off everywhere else."""
+    import jax
+
+    with jax.enable_x64(True):
+        yield
