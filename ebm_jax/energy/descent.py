@@ -1,0 +1,158 @@
+"""One inner step of the energy descent, and the loop over steps.
+
+A model is four pure functions (``EnergyModel``). One step at state ``y`` (EBT eq. 1-2, text form in spec 1.2):
+
+    y  <- y + sigma * eps                         (Langevin noise, before the step)
+    p  <- point(y);   e <- embed(p)               (softmax and vocabulary matrix for text)
+    E  <- energy(context, e);  g_e <- d(sum E)/de (all positions at once: candidate i influences only energy i)
+    y' <- step(y, p, pullback(g_e), alpha)        (for text p - alpha g_e W^T)
+
+The context is computed once per landscape and read by every step, noise draw and candidate on it.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ebm_jax import rng
+from ebm_jax.energy.schedule import MIN_NOISE, MIN_STEP_SIZE, DescentConfig, Randomness, Repeats
+from ebm_jax.energy.spaces import Space
+from ebm_jax.types import Array, Params, PyTree
+
+
+class EnergyModel(NamedTuple):
+    """An energy over candidates, as pure functions of ``params``.
+
+    ``params`` holds, beside the network's own, the scalars ``step_size`` and ``noise``. ``data`` is the batch.
+    """
+
+    context: Callable[[Params, PyTree, int | Array], PyTree]
+    """(params, data, landscape) -> context: what does not depend on candidates, as floating-point arrays."""
+    energy: Callable[[Params, PyTree, PyTree, Array, int | Array], Array]
+    """(params, context, data, e, landscape) -> energies, one per candidate."""
+    space: Callable[[Params], Space]
+    shared_context: bool
+    """Whether the context is the same on every landscape."""
+
+
+class Step(NamedTuple):
+    """What one inner step did."""
+
+    state: Array
+    """The state after the step (text: the logits of the prediction)."""
+    energies: Array
+    """Energies at the step's input, before its update."""
+    index: int | Array
+    count: int | Array
+    """The step's number and how many steps this descent takes."""
+
+
+Observe = Callable[[Params, PyTree, Step, PyTree, bool], tuple[Array, PyTree]]
+"""(params, context, step, data, last) -> (loss, scalars or small arrays to keep).
+
+``last`` is static and says whether this step may be the last; ``step.index == step.count - 1`` says whether it is."""
+
+
+def inner_step(
+    model: EnergyModel,
+    config: DescentConfig,
+    params: Params,
+    context: PyTree,
+    data: PyTree,
+    state: Array,
+    landscape: int | Array,
+    index: int | Array,
+    draws: Randomness,
+    step_sizes: Array,
+) -> tuple[Array, Array]:
+    """One step; returns the next state and the energies at the (noised) old one."""
+    if config.noise:
+        key = rng.at_step(rng.stream(draws.key, "langevin"), index)
+        eps = rng.normal_rows(key, draws.index_B, state.shape[1:], state.dtype)
+        state = state + jnp.maximum(params["noise"], MIN_NOISE).astype(state.dtype) * eps
+    space = model.space(params)
+    point = space.point(state, _normalised(config, landscape))
+    energies, gradient_e = energies_and_gradient(model, params, context, data, space.embed(point), landscape)
+    gradient = space.pullback(gradient_e)
+    if config.clamp_gradient:
+        bound = config.clamp_gradient / params["step_size"]
+        gradient = jnp.clip(gradient, -bound, bound)
+    state = space.step(state, point, gradient, step_sizes)
+    if config.clamp_state:
+        state = jnp.clip(state, -config.clamp_state, config.clamp_state)
+    if config.temperature != 1:
+        state = state / config.temperature
+    return state, energies
+
+
+def energies_and_gradient(
+    model: EnergyModel, params: Params, context: PyTree, data: PyTree, e: Array, landscape: int | Array
+) -> tuple[Array, Array]:
+    """Energies at ``e`` and the gradient of their sum."""
+
+    def total(e: Array) -> tuple[Array, Array]:
+        energies = model.energy(params, context, data, e, landscape)
+        return jnp.sum(energies), energies
+
+    (_, energies), gradient = jax.value_and_grad(total, has_aux=True)(e)
+    return energies, gradient
+
+
+def landscape_of_step(repeats: Repeats, index: int | Array) -> Array:
+    """The landscape that step ``index`` is on."""
+    ends = jnp.cumsum(jnp.stack([jnp.asarray(r) for r in repeats]))
+    return jnp.sum(jnp.asarray(index) >= ends)
+
+
+def fixed_step_size(params: Params) -> Array:
+    """max(alpha, 1e-4): the step size without randomisation."""
+    return jnp.maximum(params["step_size"], MIN_STEP_SIZE)
+
+
+def descend(
+    model: EnergyModel,
+    config: DescentConfig,
+    params: Params,
+    data: PyTree,
+    state: Array,
+    repeats: tuple[int, ...],
+    draws: Randomness,
+    *,
+    step_sizes: Array | None = None,
+    observe: Observe | None = None,
+    unroll: bool = False,
+) -> tuple[Array, PyTree]:
+    """Runs the descent and returns the last state and every step's observation, stacked on a leading step axis.
+
+    ``repeats`` are steps per landscape, python integers. Without ``observe`` the energies are what is kept. Differentiable
+    in the ordinary way if ``unroll``ed; training uses ``objective.descent_objective``.
+    """
+    alpha = fixed_step_size(params) if step_sizes is None else step_sizes
+    count = sum(repeats)
+
+    def run(context, landscape, state, index):
+        state, energies = inner_step(model, config, params, context, data, state, landscape, index, draws, alpha)
+        step = Step(state, energies, index, count)
+        return state, energies if observe is None else observe(params, context, step, data, False)[1]
+
+    kept, first = [], 0
+    if model.shared_context:
+        context = model.context(params, data, 0)
+        body = lambda y, k: run(context, landscape_of_step(repeats, k), y, k)  # noqa: E731
+        return lax.scan(body, state, jnp.arange(count), unroll=count if unroll else 1)
+    for landscape, times in enumerate(repeats):
+        context = model.context(params, data, landscape)
+        body = lambda y, k, c=context, m=landscape: run(c, m, y, k)  # noqa: E731
+        state, seen = lax.scan(body, state, jnp.arange(first, first + times), unroll=times if unroll else 1)
+        kept.append(seen)
+        first += times
+    return state, jax.tree.map(lambda *parts: jnp.concatenate(parts), *kept)
+
+
+def _normalised(config: DescentConfig, landscape: int | Array) -> bool | Any:
+    if config.normalise == "first_landscape":
+        return landscape == 0
+    return config.normalise == "every_step"

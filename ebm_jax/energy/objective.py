@@ -1,0 +1,213 @@
+"""The training loss of an energy descent, and its gradient.
+
+    J(theta) = sum over steps k of loss_k(y_{k+1}),     y_{k+1} = step(theta, stop_gradient(y_k))
+
+Since states are detached, each step's gradient is independent of the others. ``descent_objective`` therefore takes them
+one by one *in its forward pass* (a ``jax.custom_vjp``): d loss_k / d(params, context) by reverse over reverse, added up;
+the context's own backward pass runs once at the end of its landscape. That costs 3 F for the context and 6 F per step
+(F = one forward pass over the sequence), and no more memory for four steps than for one. Because the loop itself is never
+differentiated, its length may be random and still compile once.
+
+Un-detached descents (``detach=False`` with the loss on every step) go through ordinary reverse-mode differentiation.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ebm_jax.energy.descent import EnergyModel, Observe, Step, inner_step, landscape_of_step
+from ebm_jax.energy.schedule import DescentConfig, Randomness, Repeats
+from ebm_jax.types import Array, Params, PyTree
+
+StepSizes = Callable[[Params, Randomness, tuple[int, ...]], Array]
+"""(params, draws, shape of the state) -> alpha, broadcastable to the state."""
+
+
+class Descent:
+    """A descent to be trained: what is fixed while arrays change. Hashed by identity."""
+
+    def __init__(
+        self,
+        model: EnergyModel,
+        config: DescentConfig,
+        observe: Observe,
+        step_sizes: StepSizes,
+        unroll: bool = False,
+    ) -> None:
+        self.model, self.config, self.observe = model, config, observe
+        self.step_sizes, self.unroll = step_sizes, unroll
+
+
+def descent_objective(
+    descent: Descent, params: Params, data: PyTree, state: Array, repeats: Repeats, draws: Randomness
+) -> tuple[Array, tuple[Array, PyTree]]:
+    """The loss of a descent from ``state``, its last state, and every step's observation.
+
+    Observations are stacked on a leading axis of ``sum(most repeats)``; steps that were not drawn stay 0. The loss is
+    differentiable in ``params`` once; the rest carries no gradient when states are detached.
+    """
+    if descent.config.truncated:
+        return _detached(descent, params, data, state, repeats, draws)
+    return _attached(descent, params, data, state, repeats, draws)
+
+
+def _one_step(descent: Descent, data, repeats, draws, params, context, state, landscape, index, last):
+    """``loss_k, (y_{k+1}, observation)`` from a state that carries no gradient of its own here."""
+    alpha = descent.step_sizes(params, draws, state.shape)
+    state, energies = inner_step(
+        descent.model, descent.config, params, context, data, state, landscape, index, draws, alpha
+    )
+    step = Step(state, energies, index, sum(repeats))
+    loss, kept = descent.observe(params, context, step, data, last)
+    return loss, (state, kept)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _detached(descent: Descent, params, data, state, repeats, draws):
+    objective, out, _ = _accumulate(descent, params, data, state, repeats, draws, gradients=False)
+    return objective, out
+
+
+def _detached_fwd(descent: Descent, params, data, state, repeats, draws):
+    objective, out, gradient = _accumulate(descent, params, data, state, repeats, draws, gradients=True)
+    return (objective, out), gradient
+
+
+def _detached_bwd(descent: Descent, gradient, cotangents):
+    scale, _ = cotangents
+    return jax.tree.map(lambda g: (scale * g).astype(g.dtype), gradient), None, None, None, None
+
+
+_detached.defvjp(_detached_fwd, _detached_bwd)
+
+
+def _accumulate(descent: Descent, params, data, state, repeats, draws, gradients: bool):
+    """Runs all steps; with ``gradients`` also returns d objective / d params."""
+    model, config = descent.model, descent.config
+    most = config.max_steps
+    every_step = config.loss_on == "every_step"
+    one = functools.partial(_one_step, descent, data, repeats, draws)
+
+    def take(carry, context, landscape, index, scored: bool, last: bool):
+        state, objective, d_params, d_context, kept = carry
+        if gradients and scored:
+            grad = jax.value_and_grad(one, argnums=(0, 1), has_aux=True)
+            (loss, (state, seen)), (dp, dc) = grad(params, context, state, landscape, index, last)
+            d_params, d_context = _add(d_params, dp), _add(d_context, dc)
+        else:
+            loss, (state, seen) = one(params, context, state, landscape, index, last)
+        objective = objective + loss if scored else objective
+        kept = jax.tree.map(lambda buffer, x: buffer.at[index].set(x), kept, seen)
+        return state, objective, d_params, d_context, kept
+
+    def on_landscape(state, objective, d_params, kept, landscape, first, times, final: bool):
+        """All steps that share one context, then that context's backward pass."""
+        scored_any = every_step or final
+        read = lambda p: model.context(p, data, landscape)  # noqa: E731
+        if gradients and scored_any:
+            context, pull = jax.vjp(read, params)
+            d_context = jax.tree.map(jnp.zeros_like, context)
+        else:
+            context, pull, d_context = read(params), None, None
+        which = (lambda k: landscape_of_step(repeats, k)) if model.shared_context else (lambda k: landscape)
+        body = lambda k, c: take(c, context, which(k), k, every_step, False)  # noqa: E731
+        carry = (state, objective, d_params, d_context, kept)
+        carry = _loop(first, first + times - final, body, carry, descent.unroll)
+        if final:
+            k = first + times - 1
+            carry = take(carry, context, which(k), k, True, True)
+        state, objective, d_params, d_context, kept = carry
+        if pull is not None:
+            d_params = _add(d_params, pull(d_context)[0])
+        return state, objective, d_params, kept
+
+    d_params = jax.tree.map(jnp.zeros_like, params) if gradients else None
+    objective, kept = _empty(one, params, data, state, model, most)
+    carry = (state, objective, d_params, kept)
+    if model.shared_context or len(repeats) == 1:
+        carry = on_landscape(*carry, 0, 0, sum(repeats), True)
+    else:
+        carry, first = _earlier_landscapes(on_landscape, carry, repeats, descent.unroll)
+        carry = on_landscape(*carry, len(repeats) - 1, first, repeats[-1], True)
+    state, objective, d_params, kept = carry
+    return objective, (state, kept), d_params
+
+
+def _earlier_landscapes(on_landscape, carry, repeats: Repeats, unroll: bool):
+    """Landscapes before the last, as one loop so that memory and compile time do not grow with their number."""
+    earlier = jnp.stack([jnp.asarray(r) for r in repeats[:-1]])
+    fixed = all(isinstance(r, int) and r == 1 for r in repeats[:-1])
+
+    def body(carry, landscape):
+        first = jnp.sum(jnp.where(jnp.arange(len(repeats) - 1) < landscape, earlier, 0))
+        return on_landscape(*carry, landscape, first, 1 if fixed else earlier[landscape], False), None
+
+    landscapes = len(repeats) - 1
+    carry, _ = lax.scan(body, carry, jnp.arange(landscapes), unroll=landscapes if unroll else 1)
+    return carry, sum(repeats[:-1])
+
+
+def _loop(start, stop, body, carry, unroll: bool):
+    """``fori_loop``, or nothing at all, or written out where the bounds are known and ``unroll`` asks for it."""
+    span = stop - start
+    if isinstance(span, int):
+        if span == 0:
+            return carry
+        if unroll or span == 1:
+            for k in range(span):
+                carry = body(start + k, carry)
+            return carry
+    return lax.fori_loop(start, stop, body, carry)
+
+
+def _empty(one, params, data, state, model: EnergyModel, most: int):
+    """A zero objective and zero observations for ``most`` steps."""
+    context = jax.eval_shape(lambda p: model.context(p, data, 0), params)
+    loss, (_, seen) = jax.eval_shape(lambda p, c, y: one(p, c, y, 0, 0, False), params, context, state)
+    return jnp.zeros(loss.shape, loss.dtype), jax.tree.map(lambda x: jnp.zeros((most, *x.shape), x.dtype), seen)
+
+
+def _add(a: PyTree, b: PyTree) -> PyTree:
+    return jax.tree.map(jnp.add, a, b)
+
+
+def _attached(descent: Descent, params, data, state, repeats, draws):
+    """Every step on the tape; random counts run to the longest and mask the steps that were not drawn."""
+    config, model = descent.config, descent.model
+    objective, kept, index = None, [], 0
+    shared = model.context(params, data, 0) if model.shared_context else None
+    for landscape, times in enumerate(repeats):
+        context = shared if shared is not None else model.context(params, data, landscape)
+        last_landscape = landscape == len(repeats) - 1
+        most = times if isinstance(times, int) else config.random_repeats + 1
+        for r in range(most):
+            fewest = times if isinstance(times, int) else config.min_repeats
+            last = last_landscape and r + 1 >= fewest
+            loss, (after, seen) = _one_step(
+                descent, data, repeats, draws, params, context, state, landscape, index, last
+            )
+            if isinstance(times, int):
+                state, active, index = after, True, index + 1
+            else:
+                active = r < times
+                state, index = jnp.where(active, after, state), index + active
+            loss = jnp.where(active, loss, 0)
+            objective = loss if objective is None else objective + loss
+            kept.append((active, seen))
+    return objective, (lax.stop_gradient(state), _compact(kept))
+
+
+def _compact(kept):
+    """Observations of the steps that ran, in front; zeros behind."""
+    active = jnp.stack([jnp.asarray(a) for a, _ in kept])
+    order = jnp.argsort(~active, stable=True)
+
+    def gather(*xs):
+        stacked = jnp.stack(xs)
+        mask = active.reshape(-1, *(1,) * (stacked.ndim - 1))
+        return lax.stop_gradient(jnp.where(mask, stacked, 0)[order])
+
+    return jax.tree.map(gather, *(seen for _, seen in kept))

@@ -1,0 +1,144 @@
+"""The autoregressive Energy-Based Transformer (spec 2.2, 2.3): an energy for a guess at every position.
+
+Real tokens x_0 .. x_{T-1} form the context stream. Candidate i is a guess at x_{i+1}: it sits at position i + 1, attends to
+the real tokens <= i and to itself, and gets an energy. Real tokens never see candidates, so the context's keys and values
+are computed once and read by every inner step and every candidate.
+
+How the network knows the step it is on (``conditioning``):
+
+* ``default``     not at all: one landscape;
+* ``time_embed``  the step's embedding is a token in front of the row (position 0; everything else moves up by one), seen
+  by all, so the context depends on the landscape;
+* ``adaln``, ``adaln_zero``  the step's embedding modulates every norm and residual branch.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from ebm_jax.errors import UserError
+from ebm_jax.models.transformer import TransformerConfig
+from ebm_jax.nn.attention import require_order, visibility
+from ebm_jax.nn.blocks import KeysValues
+from ebm_jax.nn.initializers import linear, normal, partitioned, uniform_fan_in
+from ebm_jax.nn.norms import init_norm, norm
+from ebm_jax.nn.rope import rotation
+from ebm_jax.nn.stack import Stack
+from ebm_jax.precision import Precision
+from ebm_jax.types import Array
+
+Conditioning = Literal["default", "time_embed", "adaln", "adaln_zero"]
+HeadInit = Literal["xavier", "he", "zero", "small"]
+SMALL_HEAD = 0.01
+
+
+class EBT(nn.Module):
+    """Energies of candidates for the next token at every position; all methods are pure in ``params``."""
+
+    config: TransformerConfig
+    vocab_size: int
+    landscapes: int
+    conditioning: Conditioning = "time_embed"
+    tied: bool = False
+    """Candidates are embedded by the token table instead of a matrix of their own."""
+    head_init: HeadInit = "xavier"
+    precision: Precision = Precision()
+
+    def setup(self) -> None:
+        c, dtype = self.config, self.precision.param_dtype
+        modulation = self.conditioning if self.conditioning.startswith("adaln") else "none"
+        shape = c.block(modulation)
+        require_order(c.attention, 2)
+        width = shape.width
+        table = (self.vocab_size, width)
+        self.embed = self.param("embed", partitioned(normal(c.embed_std), "vocab", "embed"), table, dtype)
+        if not self.tied:
+            init = linear(c.init, self.vocab_size, width, c.init_gain)
+            self.candidate_embed = self.param("candidate_embed", partitioned(init, "vocab", "embed"), table, dtype)
+        if self.conditioning != "default":
+            steps = (self.landscapes, width)
+            self.step_embed = self.param("step_embed", partitioned(normal(1.0), "landscape", "embed"), steps, dtype)
+        self.stack = Stack(c.resolved_depth, shape, self.precision, c.remat, c.unroll_layers)
+        self.final_norm = self.param("final_norm", init_norm(c.norm, width), dtype)
+        if modulation != "none":
+            zero = modulation == "adaln_zero"
+            init = nn.initializers.zeros if zero else uniform_fan_in(width)
+            self.final_kernel = self.param(
+                "final_kernel", partitioned(init, "embed", None, "modulation"), (width, 2, width), dtype
+            )
+            self.final_bias = self.param("final_bias", partitioned(init, None, "modulation"), (2, width), dtype)
+        self.head = self.param("head", partitioned(self._head_init(width), "embed"), (width,), dtype)
+
+    def __call__(self, tokens_BxT: Array, positions_BxT: Array, segments_BxT: Array) -> Array:
+        """Energies of the certain guess "the token itself" on landscape 0; what ``init`` traces."""
+        context = self.context(tokens_BxT, positions_BxT, segments_BxT)
+        return self.energy(context, positions_BxT, segments_BxT, jnp.take(self.table(), tokens_BxT, axis=0))
+
+    @property
+    def shared_context(self) -> bool:
+        """Whether the context is the same on every landscape."""
+        return self.conditioning == "default" or self.landscapes == 1
+
+    def context(
+        self, tokens_BxT: Array, positions_BxT: Array, segments_BxT: Array, landscape: int | Array = 0
+    ) -> KeysValues:
+        """Runs the real tokens once; the keys and values of every layer, ``[N, B, H, S, C]``, that candidates read."""
+        c, compute = self.config, self.precision.compute_dtype
+        x = jnp.take(self.embed, tokens_BxT, axis=0).astype(compute)
+        visible = visibility(segments_BxT)
+        if self.conditioning == "time_embed":
+            step_1x1xD = self.step_embed[landscape].astype(compute)[None, None]
+            x = jnp.concatenate([jnp.broadcast_to(step_1x1xD, (x.shape[0], 1, x.shape[2])), x], axis=1)
+            positions_BxT = jnp.pad(positions_BxT + 1, ((0, 0), (1, 0)))
+            visible = _with_step_token(visible)
+        turn = rotation(positions_BxT, c.block().head_width, c.rope_theta)
+        return self.stack.context(x, turn, visible, self._step(landscape))
+
+    def energy(
+        self,
+        context: KeysValues,
+        positions_BxT: Array,
+        segments_BxT: Array,
+        e_BxTxD: Array,
+        landscape: int | Array = 0,
+    ) -> Array:
+        """Energies ``[B, T]`` of the candidates with embeddings ``e``, in float32 or wider; low = compatible."""
+        c, reduce = self.config, self.precision.reduce_dtype
+        visible, following = visibility(segments_BxT), positions_BxT + 1
+        if self.conditioning == "time_embed":
+            visible, following = _with_step_token(visible)[:, :, 1:], following + 1
+        turn = rotation(following, c.block().head_width, c.rope_theta)
+        step_D = self._step(landscape)
+        x = self.stack.candidate(e_BxTxD.astype(self.precision.compute_dtype), context, turn, visible, step_D)
+        x = norm(c.norm, self.final_norm, x, c.norm_eps)
+        if step_D is not None:
+            act = jax.nn.silu(step_D.astype(x.dtype))
+            shift, scale = jnp.einsum("d,dmk->mk", act, self.final_kernel.astype(x.dtype)) + self.final_bias.astype(
+                x.dtype
+            )
+            x = x * (1 + scale) + shift
+        return jnp.einsum("btd,d->bt", x, self.head.astype(x.dtype), preferred_element_type=reduce)
+
+    def table(self) -> Array:
+        """The vocabulary matrix W ``[V, D]`` that embeds distributions: ``e = p W``."""
+        return self.embed if self.tied else self.candidate_embed
+
+    def _step(self, landscape: int | Array) -> Array | None:
+        return self.step_embed[landscape] if self.conditioning.startswith("adaln") else None
+
+    def _head_init(self, width: int):
+        if self.head_init == "zero" or self.conditioning == "adaln_zero":
+            return nn.initializers.zeros
+        if self.head_init == "small":
+            return linear("xavier", width, 1, SMALL_HEAD)
+        if self.head_init in ("xavier", "he"):
+            return linear(self.head_init, width, 1, self.config.init_gain)
+        raise UserError(f"algorithm.head_init={self.head_init!r} is not one of xavier, he, zero, small")
+
+
+def _with_step_token(visible_Bx1xTxT: Array) -> Array:
+    """A row and a column for the step token in front: it sees itself, and all see it."""
+    visible = jnp.pad(visible_Bx1xTxT, ((0, 0), (0, 0), (1, 0), (1, 0)))
+    return visible.at[:, :, :, 0].set(True)
