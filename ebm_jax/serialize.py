@@ -13,7 +13,6 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -48,15 +47,14 @@ def from_dict(cls: type[C], tree: Mapping[str, Any], prefix: str = "") -> C:
     Raises ``UserError`` for unknown keys, for values of the wrong type and for fields without default that are missing;
     errors of a dataclass's own ``__post_init__`` pass through.
     """
-    config_class: type[Any] = cls
-    known = hints(config_class)
+    known = hints(cls)
     for name in tree:
         if name not in known and name != "kind":
             raise unknown_key(join(prefix, name), known, prefix)
     if "kind" in tree and "kind" not in known and tree["kind"] != getattr(cls, "kind", None):
         raise UserError(f"{join(prefix, 'kind')}={tree['kind']!r} is not {getattr(cls, 'kind', cls.__name__)!r}")
     values = {name: decode(tree[name], hint, join(prefix, name)) for name, hint in known.items() if name in tree}
-    for field in dataclasses.fields(config_class):
+    for field in dataclasses.fields(cls):
         if field.init and field.name not in values and not _has_default(field):
             key = join(prefix, field.name)
             raise UserError(f"{key} has no default: give it as {key}=VALUE ({type_name(known[field.name])})")
@@ -86,8 +84,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-@cache
-def hints(cls: type) -> dict[str, Hint]:
+def hints(cls: Any) -> dict[str, Hint]:
     """The resolved annotations of a dataclass's constructor fields, in order."""
     resolved = typing.get_type_hints(cls)
     return {field.name: resolved[field.name] for field in dataclasses.fields(cls) if field.init}
