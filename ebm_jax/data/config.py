@@ -1,0 +1,110 @@
+"""What to read, how to cut it into tokens and rows, and how to split it."""
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+
+from ebm_jax.errors import UserError
+
+PLAIN_SOURCES = ("stdlib", "stdlib-topics")
+PREFIXED_SOURCES = ("text", "jsonl", "parquet", "tfds", "hf")
+LAYOUTS = ("packed", "truncate")
+DOCUMENT_RULES = ("file", "paragraphs", "lines", "blocks")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """One corpus and its rows; paths may start with ``~`` or ``$EBM_JAX_DATA``."""
+
+    source: str = "stdlib"
+    """``stdlib``, ``stdlib-topics`` (out of distribution), ``text:PATH``, ``jsonl:PATH``, ``parquet:PATH`` (each a
+    file, a folder or a glob), ``tfds:NAME`` (prepared under ``data_dir``) or ``hf:NAME[:CONFIG]``."""
+    tokenizer: str = "bytes"
+    """``bytes``, ``hf:PATH/tokenizer.json`` or ``sentencepiece:PATH.model``."""
+    context: int = 256
+    """Positions in a row."""
+    layout: str = "packed"
+    """``packed``: every token but a document's first is predicted once, documents share rows.
+    ``truncate``: one document a row, its first ``context + 1`` tokens, padded on the right (the EBT paper's)."""
+
+    text_field: str = "text"
+    """The column that holds the text in JSONL, Parquet, TFDS and Hugging Face rows."""
+    documents: str = "file"
+    """What one document of a text file is: the ``file``, its ``paragraphs`` (split at blank lines), its ``lines``, or
+    ``blocks`` of about ``block_chars`` characters that end with a line."""
+    block_chars: int = 16384
+    exclude: tuple[str, ...] = ()
+    """Globs of file paths, relative to the corpus, to leave out."""
+    max_documents: int | None = None
+    """Reads only the first documents of the source, for a quick trial."""
+
+    validation_fraction: float = 0.05
+    test_fraction: float = 0.05
+    """Shares of the documents by a stable hash of their path or content. A split that the source brings stays as it
+    is."""
+    min_tokens: int = 2
+    """Shorter documents make no rows."""
+    append_eos: bool = False
+    """Ends every document with the tokenizer's end-of-text token."""
+    ignore_id: int | None = 0
+    """Targets with this id are not scored when the id stands for no text (the paper's eos and pad). Id 0 of a tokenizer
+    that uses it for ordinary text is always scored."""
+
+    cache_dir: str = "data_cache"
+    data_dir: str | None = None
+    """Where TFDS sets are prepared; None is TFDS's own default."""
+    packing_seed: int = 0
+    """Fixes which documents share a row and the order of the rows of the stored table."""
+    shuffle_seed: int | None = None
+    """Order of the training rows; None takes the run's seed."""
+    workers: int = 1
+    """Threads that make batches ahead of time; 0 makes each batch when it is asked for."""
+    prefetch: int = 4
+    """Batches held ready."""
+
+    def __post_init__(self) -> None:
+        self.source_kind  # noqa: B018  a property that raises on a source nobody knows
+        _one_of("data.layout", self.layout, LAYOUTS)
+        _one_of("data.documents", self.documents, DOCUMENT_RULES)
+        for name, least in (("context", 1), ("block_chars", 1), ("min_tokens", 1), ("workers", 0), ("prefetch", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"data.{name}={getattr(self, name)} must be at least {least}")
+        if self.max_documents is not None and self.max_documents < 1:
+            raise UserError(f"data.max_documents={self.max_documents} must be at least 1, or none for all documents")
+        for name in ("validation_fraction", "test_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"data.{name}={getattr(self, name)} must lie between 0 and 1")
+        if self.validation_fraction + self.test_fraction > 1:
+            total = self.validation_fraction + self.test_fraction
+            raise UserError(f"data.validation_fraction + data.test_fraction = {total} leaves nothing to train on")
+
+    @property
+    def source_kind(self) -> str:
+        """``stdlib``, ``text``, ``tfds``, ...: the part of ``source`` before the colon."""
+        if self.source in PLAIN_SOURCES:
+            return self.source
+        kind, colon, rest = self.source.partition(":")
+        if kind in PREFIXED_SOURCES:
+            if not rest:
+                raise UserError(f"data.source={self.source!r} lacks what to read: write {kind}:PATH_OR_NAME")
+            return kind
+        _one_of("data.source", kind if colon else self.source, PLAIN_SOURCES + PREFIXED_SOURCES)
+        raise UserError(f"data.source={self.source!r}: {kind} takes nothing after the colon")
+
+    @property
+    def source_path(self) -> str:
+        """The part of ``source`` after the colon, unexpanded; empty where there is none."""
+        return self.source.partition(":")[2]
+
+    def evaluation_of(self, source: str, **changes) -> "DataConfig":
+        """The same tokens and rows of another corpus, all of it as the test split (out-of-distribution sets)."""
+        changes = {"validation_fraction": 0.0, "test_fraction": 1.0, **changes}
+        return dataclasses.replace(self, source=source, **changes)
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value in allowed:
+        return
+    close = difflib.get_close_matches(value, allowed, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise UserError(f"{name}={value!r} is not one of {', '.join(allowed)}{hint}")

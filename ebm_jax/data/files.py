@@ -1,0 +1,152 @@
+"""Local text and JSON-lines files as documents, plain or compressed (``.gz``, ``.xz``)."""
+
+import gzip
+import json
+import lzma
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from ebm_jax.data.digests import FileDigests
+from ebm_jax.data.paths import FoundFiles, find_files
+from ebm_jax.data.sources import Document
+from ebm_jax.data.stdlib import read_python
+from ebm_jax.errors import UserError
+
+_TEXT = (".txt", ".md", ".rst", ".tex", ".html", ".xml", ".csv", ".tsv",
+         ".py", ".c", ".h", ".cc", ".cpp", ".js", ".java")  # fmt: skip
+TEXT_SUFFIXES = tuple(suffix + packed for suffix in _TEXT for packed in ("", ".gz", ".xz"))
+JSONL_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.xz")
+_MEND = "mend the file or leave it out with data.exclude"
+
+
+def open_binary(path: Path) -> BinaryIO:
+    """The file's bytes, decompressed by its suffix."""
+    if path.name.endswith(".gz"):
+        return cast(BinaryIO, gzip.open(path, "rb"))
+    if path.name.endswith(".xz"):
+        return cast(BinaryIO, lzma.open(path, "rb"))
+    return path.open("rb")
+
+
+class LocalFiles:
+    """What file corpora share: where the files are and what identifies their content."""
+
+    own_splits: frozenset[str] = frozenset()
+
+    def __init__(self, found: FoundFiles, kind: str) -> None:
+        self._found = found
+        stem = found.root.name if len(found.names) > 1 else Path(found.names[0]).name.split(".")[0]
+        self.name = f"{kind}-{re.sub(r'[^A-Za-z0-9_]+', '_', stem)[:40]}"
+
+    def listing(self, digests: FileDigests) -> Iterable[str]:
+        return [f"{name} {digests(self._found.root / name)}" for name in self._found.names]
+
+
+class TextFiles(LocalFiles):
+    """Text files; a document is a file, a paragraph, a line or a block of lines.
+
+    Whole files are split by their path inside the corpus, parts of files by their content. Text is UTF-8, except that
+    Python files may declare another encoding.
+    """
+
+    def __init__(self, path: str, documents: str, block_chars: int, exclude: tuple[str, ...] = ()) -> None:
+        super().__init__(find_files(path, TEXT_SUFFIXES, exclude), "text")
+        self._documents, self._block_chars = documents, block_chars
+
+    def __iter__(self) -> Iterator[Document]:
+        for name, path in zip(self._found.names, self._found.paths(), strict=True):
+            text = read_text(path)
+            if self._documents == "file":
+                yield Document(key=name, text=text, split_key=name)
+                continue
+            for number, part in enumerate(_parts(text, self._documents, self._block_chars), 1):
+                yield Document(key=f"{name}#{number}", text=part)
+
+
+class JsonLines(LocalFiles):
+    """One JSON object a line, its text in one field; split by content."""
+
+    def __init__(self, path: str, text_field: str, exclude: tuple[str, ...] = ()) -> None:
+        super().__init__(find_files(path, JSONL_SUFFIXES, exclude), "jsonl")
+        self._field = text_field
+
+    def __iter__(self) -> Iterator[Document]:
+        for name, path in zip(self._found.names, self._found.paths(), strict=True):
+            empty = True
+            for number, line in _lines(path):
+                if line.strip():
+                    empty = False
+                    yield Document(key=f"{name}:{number}", text=_field(path, number, line, self._field))
+            if empty:
+                raise UserError(f"{path}: empty: no JSON line at byte 0; {_MEND}")
+
+
+def read_text(path: Path) -> str:
+    """The text of a file; UserError that names file and byte when it is empty or not decodable."""
+    if path.suffix == ".py":
+        text = read_python(path)
+    else:
+        try:
+            with open_binary(path) as file:
+                raw = file.read()
+        except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+            raise UserError(f"{path}: not a whole compressed file ({error}); {_MEND}") from error
+        try:
+            text = raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            bad = f"byte {error.start} (0x{raw[error.start]:02x})"
+            raise UserError(
+                f"{path}: {bad} is not valid UTF-8; convert the file or leave it out with data.exclude"
+            ) from error
+    text = text.removeprefix("\ufeff")
+    if not text.strip():
+        raise UserError(f"{path}: empty: no text from byte 0 to its end; {_MEND}")
+    return text
+
+
+def _parts(text: str, rule: str, block_chars: int) -> Iterator[str]:
+    if rule == "paragraphs":
+        parts: Iterable[str] = re.split(r"\n[ \t\r]*\n\s*", text)
+    elif rule == "lines":
+        parts = text.splitlines()
+    else:
+        parts = _blocks(text, block_chars)
+    return (part for part in parts if part.strip())
+
+
+def _blocks(text: str, size: int) -> Iterator[str]:
+    start = 0
+    while start < len(text):
+        line_end = text.rfind("\n", start, start + size)
+        stop = line_end + 1 if line_end > start and start + size < len(text) else start + size
+        yield text[start:stop]
+        start = stop
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    number = 0
+    try:
+        with open_binary(path) as file:
+            for number, line in enumerate(file, 1):
+                yield number, line
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise UserError(f"{path}: not a whole compressed file after line {number} ({error}); {_MEND}") from error
+
+
+def _field(path: Path, number: int, line: bytes, field: str) -> str:
+    try:
+        row = json.loads(line.decode("utf-8").removeprefix("\ufeff"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: line {number}: byte {error.start} of the line is not valid UTF-8; {_MEND}") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: line {number}: not JSON: {error.msg} at column {error.colno}; {_MEND}") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{path}: line {number}: a {type(row).__name__}, not an object with a {field!r} field; {_MEND}")
+    if field not in row:
+        raise UserError(f"{path}: line {number}: no field {field!r}, only {sorted(row)}; set data.text_field")
+    if not isinstance(row[field], str):
+        raise UserError(f"{path}: line {number}: field {field!r} holds a {type(row[field]).__name__}, not a string")
+    return row[field]

@@ -1,0 +1,115 @@
+"""Rows as arrays: a flat token store and a row table give any batch of rows by one gather.
+
+Nothing here needs TFDS or files: the arrays may be memory maps of a prepared set or live in memory.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ebm_jax.data.packing import RowTable, build_table, ragged_arange
+from ebm_jax.errors import UserError
+
+
+class Rows:
+    """The rows of one split, ``context`` positions each, in a fixed order."""
+
+    def __init__(
+        self,
+        tokens: np.ndarray,
+        offsets: np.ndarray,
+        table: RowTable,
+        *,
+        context: int,
+        fingerprint: str,
+        pad_id: int = 0,
+        ignore_id: int | None = 0,
+    ) -> None:
+        """``tokens`` holds all documents end to end; document ``d`` is ``tokens[offsets[d]:offsets[d + 1]]``."""
+        # A plain view: indexing an np.memmap costs several times as much.
+        self._tokens = np.asarray(tokens)
+        self._offsets = np.asarray(offsets)
+        self.table = RowTable(*(np.asarray(part) for part in table))
+        self.context, self.fingerprint = context, fingerprint
+        self._pad_id, self._ignore_id = pad_id, ignore_id
+
+    @classmethod
+    def from_documents(
+        cls,
+        documents: Sequence[np.ndarray],
+        *,
+        context: int,
+        layout: str = "packed",
+        seed: int = 0,
+        min_tokens: int = 2,
+        pad_id: int = 0,
+        ignore_id: int | None = 0,
+    ) -> "Rows":
+        """Rows of documents that are in memory, each an array of ids."""
+        documents = [np.asarray(document, np.int32) for document in documents]
+        lengths = np.array([len(document) for document in documents], np.int64)
+        tokens = np.concatenate(documents) if documents else np.zeros(0, np.int32)
+        table = build_table(layout, lengths, context, seed=seed, min_tokens=min_tokens)
+        digest = hashlib.blake2b(repr((layout, context, seed, min_tokens)).encode(), digest_size=16)
+        digest.update(lengths.tobytes())
+        digest.update(tokens.tobytes())
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        return cls(
+            tokens, offsets, table, context=context, fingerprint=digest.hexdigest(), pad_id=pad_id, ignore_id=ignore_id
+        )
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def gather(self, row_B: np.ndarray) -> dict[str, np.ndarray]:
+        """Rows by number, as ``inputs targets weights segments positions`` ``[B, context]``; -1 gives an empty row.
+
+        ``positions`` count from the start of the row's slice of a document, so they are always below ``context``.
+        """
+        row_B = np.asarray(row_B, np.int64)
+        shape = (len(row_B), self.context)
+        real = row_B >= 0
+        row = np.where(real, row_B, 0)
+        first = self.table.first[row] if len(self) else np.zeros(len(row), np.int64)
+        count = np.where(real, self.table.first[row + 1] - first, 0) if len(self) else np.zeros(len(row), np.int64)
+        piece = np.repeat(first, count) + ragged_arange(count)
+        length = self.table.length[piece].astype(np.int64)
+        source = self._offsets[self.table.document[piece]] + self.table.start[piece]
+        # Slices lie end to end in a row: where each starts is the sum of the row's slices before it.
+        before = np.cumsum(length) - length
+        row_start = np.repeat(before[(np.cumsum(count) - count)[count > 0]], count[count > 0])
+        place = np.repeat(np.arange(len(row)), count) * self.context + before - row_start
+        within = ragged_arange(length)
+        target_at = np.repeat(place, length) + within
+        read_at = np.repeat(source, length) + within
+
+        batch = {
+            "inputs": np.full(shape, self._pad_id, np.int32),
+            "targets": np.full(shape, self._pad_id, np.int32),
+            "weights": np.zeros(shape, np.float32),
+            "segments": np.zeros(shape, np.int32),
+            "positions": np.zeros(shape, np.int32),
+        }
+        targets = self._tokens[read_at + 1]
+        batch["inputs"].reshape(-1)[target_at] = self._tokens[read_at]
+        batch["targets"].reshape(-1)[target_at] = targets
+        batch["weights"].reshape(-1)[target_at] = 1.0 if self._ignore_id is None else targets != self._ignore_id
+        batch["segments"].reshape(-1)[target_at] = np.repeat(ragged_arange(count) + 1, length)
+        batch["positions"].reshape(-1)[target_at] = within
+        return batch
+
+    def scored_pairs(self, rows_at_once: int = 1024) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Every scored (token before, target) pair of the split, in flat arrays."""
+        for start in range(0, len(self), rows_at_once):
+            batch = self.gather(np.arange(start, min(start + rows_at_once, len(self))))
+            scored = batch["weights"] > 0
+            yield batch["inputs"][scored], batch["targets"][scored]
+
+
+def local_rows(batch_size: int, process_index: int, process_count: int) -> slice:
+    """The rows of a global batch that belong to a process; UserError when they do not divide evenly."""
+    if batch_size < 1 or batch_size % process_count:
+        raise UserError(f"batch size {batch_size} cannot be shared by {process_count} processes: make it a multiple")
+    each = batch_size // process_count
+    return slice(process_index * each, (process_index + 1) * each)
