@@ -54,7 +54,7 @@ def from_dict(cls: type[C], tree: Mapping[str, Any], prefix: str = "") -> C:
     if "kind" in tree and "kind" not in known and tree["kind"] != getattr(cls, "kind", None):
         raise UserError(f"{join(prefix, 'kind')}={tree['kind']!r} is not {getattr(cls, 'kind', cls.__name__)!r}")
     values = {name: decode(tree[name], hint, join(prefix, name)) for name, hint in known.items() if name in tree}
-    for field in dataclasses.fields(cls):
+    for field in dataclasses.fields(typing.cast(Any, cls)):
         if field.init and field.name not in values and not _has_default(field):
             key = join(prefix, field.name)
             raise UserError(f"{key} has no default: give it as {key}=VALUE ({type_name(known[field.name])})")
