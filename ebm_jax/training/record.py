@@ -1,0 +1,233 @@
+"""What a run leaves for readers: ``run.json`` at its start, ``metrics.jsonl`` on its way, ``result.json`` at its end.
+
+Tables and plots are made from these files alone. Only process 0 writes.
+"""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+
+from ebm_jax.errors import UserError
+from ebm_jax.parallel.multihost import is_main
+from ebm_jax.serialize import diff
+
+RUN = "run.json"
+METRICS = "metrics.jsonl"
+RESULT = "result.json"
+TENSORBOARD = "tensorboard"
+
+_PACKAGES = "ebm_jax jax jaxlib flax optax orbax-checkpoint chex numpy grain tensorflow-datasets libtpu".split()
+_GIT_SECONDS = 10
+
+
+def write_run_record(
+    workdir: Path | str,
+    config: Mapping[str, Any],
+    argv: Sequence[str],
+    *,
+    resumed_at: int | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Writes ``run.json``, or adds one more launch to the one that is there; returns its content.
+
+    ``config`` is the resolved config's ``to_dict`` form. A launch says when, where, from which code and with which
+    devices and command the run was started, at which step it resumed, and which config keys differ from the launch
+    before. ``extra`` is added to the launch.
+    """
+    workdir = Path(workdir)
+    known = read_run_record(workdir) if (workdir / RUN).exists() else {"config": config, "launches": []}
+    launch = {
+        "start": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": list(argv),
+        "resumed_at": resumed_at,
+        "changes": [change._asdict() for change in diff(known["config"], config)],
+        "git": git_state(),
+        "versions": versions(),
+        "devices": devices(),
+        "host": {"name": platform.node(), "system": platform.platform(), "cpus": os.cpu_count()},
+        **(extra or {}),
+    }
+    record = {**known, "config": config, "launches": [*known["launches"], launch]}
+    if is_main():
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_atomically(workdir / RUN, _pretty(record))
+    return record
+
+
+def read_run_record(workdir: Path | str) -> dict[str, Any]:
+    """The content of ``run.json``; raises ``UserError`` where there is none or it is not one."""
+    record = _read_json(Path(workdir) / RUN, "no run lives there")
+    if not isinstance(record, dict) or not {"config", "launches"} <= record.keys():
+        raise UserError(f"{Path(workdir) / RUN} is not the record of a run: it has no config and launches")
+    return record
+
+
+def write_result(workdir: Path | str, result: Mapping[str, Any]) -> None:
+    """Writes ``result.json``: the numbers that a run ended with."""
+    if is_main():
+        Path(workdir).mkdir(parents=True, exist_ok=True)
+        write_atomically(Path(workdir) / RESULT, _pretty(result))
+
+
+def read_result(workdir: Path | str) -> dict[str, Any]:
+    """The content of ``result.json``; raises ``UserError`` where the run has not ended."""
+    return _read_json(Path(workdir) / RESULT, "the run has not ended")
+
+
+class MetricsWriter:
+    """Appends one JSON object a step to ``metrics.jsonl``, and to TensorBoard where tensorboardX is installed.
+
+    A line is in the file before ``write`` returns, so that a killed run loses none. A run that resumes at
+    ``resume_step`` cuts what its predecessor wrote for later steps, and its file ends up like an uninterrupted one's;
+    ``None`` starts the file anew.
+    """
+
+    def __init__(self, workdir: Path | str, *, resume_step: int | None = None, tensorboard: bool = True) -> None:
+        self.path = Path(workdir) / METRICS
+        self._file = self._board = None
+        if not is_main():
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        kept = [] if resume_step is None else [line for line in _lines(self.path) if line["step"] <= resume_step]
+        write_atomically(self.path, "".join(_line(line) for line in kept))
+        self._file = self.path.open("a", encoding="utf-8")
+        if tensorboard:
+            self._board = _tensorboard(self.path.parent / TENSORBOARD, resume_step)
+
+    def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Adds one line: ``{"step": step, **metrics}``; scalars may be JAX or numpy arrays."""
+        if self._file is None:
+            return
+        values = {name: _plain(value) for name, value in metrics.items()}
+        self._file.write(_line({"step": int(step), **values}))
+        self._file.flush()
+        if self._board is not None:
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    self._board.add_scalar(name, value, int(step))
+
+    def close(self) -> None:
+        """Closes the files; writing afterwards does nothing."""
+        for file in (self._file, self._board):
+            if file is not None:
+                file.close()
+        self._file = self._board = None
+
+    def __enter__(self) -> "MetricsWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_metrics(path: Path | str) -> list[dict[str, Any]]:
+    """The lines of a ``metrics.jsonl`` (or of the one in a run's folder), each with its ``step``.
+
+    The last line of a killed run may be incomplete and is dropped; any other line that does not parse is a
+    ``UserError`` with its number.
+    """
+    path = Path(path)
+    path = path / METRICS if path.is_dir() else path
+    if not path.exists():
+        raise UserError(f"{path}: no such file; the run has not started")
+    return _lines(path)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces a file's content so that a reader, or a crash, sees either the old or the new one in full."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the code that runs, and whether files differ from it; ``None`` outside a repository that tracks it."""
+    try:
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
+        return {"commit": _git("rev-parse", "HEAD").strip(), "dirty": bool(_git("status", "--porcelain").strip())}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a run's numbers may depend on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def devices() -> dict[str, Any]:
+    """Kind and number of the devices of all processes; starts the backend."""
+    first, *_ = jax.devices()
+    kind = {"platform": first.platform, "kind": first.device_kind, "count": jax.device_count()}
+    return {**kind, "processes": jax.process_count()}
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=_GIT_SECONDS).stdout
+
+
+def _tensorboard(folder: Path, resume_step: int | None) -> Any:
+    """A TensorBoard writer that forgets the steps after ``resume_step``, or ``None`` without tensorboardX."""
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=None if resume_step is None else resume_step + 1)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    texts = path.read_bytes().splitlines() if path.exists() else []
+    lines = []
+    for number, text in enumerate(texts, start=1):
+        try:
+            line = json.loads(text)
+            lines.append({"step": int(line["step"]), **line})
+        except (ValueError, KeyError, TypeError):
+            if number == len(texts):
+                break
+            raise UserError(f"{path}:{number} is not a line of metrics; mend or delete that line") from None
+    return lines
+
+
+def _read_json(path: Path, absent: str) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; {absent}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
+def _line(values: Mapping[str, Any]) -> str:
+    return json.dumps(values) + "\n"
+
+
+def _pretty(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, indent=2, default=_plain) + "\n"
