@@ -95,6 +95,10 @@ class Algorithm:
         """Options of the groups that ``groups`` names."""
         return {"default": GroupOptions()}
 
+    def fixed_lengths(self) -> "list[Algorithm]":
+        """Equally likely variants whose loops have a known length, for counting FLOPs; itself where nothing is random."""
+        return [self]
+
     def evaluate(self, params: Params, variables: Variables, batch: Batch, key: PRNGKey) -> dict[str, WeightedSum]:
         """Validation sums of one batch; by default the metrics of ``loss`` without its randomness being special."""
         return self.loss(params, variables, batch, key, 0).metrics

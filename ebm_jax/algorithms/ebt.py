@@ -5,7 +5,7 @@ along the way, differentiated through the steps (EBT sections 2-3; spec 1.9). Th
 ``DescentConfig``; S2 adds the replay ring.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import jax
@@ -25,6 +25,7 @@ from ebm_jax.losses.cross_entropy import cross_entropy, energy_contrast
 from ebm_jax.models.ebt import EBT as EBTModel
 from ebm_jax.models.ebt import Conditioning, HeadInit
 from ebm_jax.models.transformer import TransformerConfig
+from ebm_jax.parallel.rules import constrain
 from ebm_jax.precision import Precision
 from ebm_jax.types import Array, Batch, Params, PRNGKey, PyTree
 from ebm_jax.weighted import Term, WeightedSum, weighted_sum
@@ -63,12 +64,13 @@ class EBT(Algorithm):
     """Binds the network, the descent and the loss."""
 
     def __init__(self, config: EBTConfig, model: TransformerConfig, vocab_size: int, precision: Precision) -> None:
-        self.config, self.precision, self.vocab_size = config, precision, vocab_size
+        self.config, self.model, self.precision, self.vocab_size = config, model, precision, vocab_size
         self.network = EBTModel(
             model, vocab_size, config.descent.landscapes, config.conditioning, config.tied, config.head_init, precision
         )
         self.energy = EnergyModel(self._context, self._energy, self._space, self.network.shared_context)
-        self.descent = Descent(self.energy, config.descent, self._observe, self._step_sizes, config.unroll_steps)
+        contrasts, unroll = config.contrastive_coef != 0, config.unroll_steps
+        self.descent = Descent(self.energy, config.descent, self._observe, self._step_sizes, contrasts, unroll)
 
     def init(self, key: PRNGKey, spec: BatchSpec) -> Variables:
         zeros = jnp.zeros((1, spec.context), jnp.int32)
@@ -137,6 +139,12 @@ class EBT(Algorithm):
             ),
             "noise": GroupOptions(weight_decay=0.0, trainable=descent.learnable_noise),
         }
+
+    def fixed_lengths(self) -> list[Algorithm]:
+        descent = self.config.descent
+        lengths = range(descent.min_repeats, descent.random_repeats + 2)
+        fixed = (replace(descent, random_repeats=r - 1, min_repeats=r) for r in lengths)
+        return [EBT(replace(self.config, descent=d), self.model, self.vocab_size, self.precision) for d in fixed]
 
     def think(self, params: Params, batch: Batch, key: PRNGKey, thinking: ThinkingConfig | None = None) -> Thought:
         """Descends without training's randomness; keeps each step's cross-entropy per token, ``[I, B, T]``."""
@@ -220,7 +228,8 @@ class EBT(Algorithm):
 
     def _initial(self, draws: Randomness, batch: Batch) -> Array:
         shape = (batch["inputs"].shape[1], self.vocab_size)
-        return initial_state(self.config.descent, draws, shape, self.precision.reduce_dtype)
+        state = initial_state(self.config.descent, draws, shape, self.precision.reduce_dtype)
+        return constrain(state, "batch", "time", "act_vocab")
 
     def _replayed(self, fresh: int) -> int:
         return min(self.config.replay.rows(fresh), self.config.replay.capacity)

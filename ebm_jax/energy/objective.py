@@ -35,10 +35,13 @@ class Descent:
         config: DescentConfig,
         observe: Observe,
         step_sizes: StepSizes,
+        last_differs: bool = False,
         unroll: bool = False,
     ) -> None:
         self.model, self.config, self.observe = model, config, observe
         self.step_sizes, self.unroll = step_sizes, unroll
+        self.last_differs = last_differs or config.loss_on == "last_step"
+        """Whether ``observe`` needs to know the last step statically; it is then written out behind the loop."""
 
 
 def descent_objective(
@@ -115,8 +118,9 @@ def _accumulate(descent: Descent, params, data, state, repeats, draws, gradients
         which = (lambda k: landscape_of_step(repeats, k)) if model.shared_context else (lambda k: landscape)
         body = lambda k, c: take(c, context, which(k), k, every_step, False)  # noqa: E731
         carry = (state, objective, d_params, d_context, kept)
-        carry = _loop(first, first + times - final, body, carry, descent.unroll)
-        if final:
+        apart = final and descent.last_differs
+        carry = _loop(first, times - apart, body, carry, descent.unroll)
+        if apart:
             k = first + times - 1
             carry = take(carry, context, which(k), k, True, True)
         state, objective, d_params, d_context, kept = carry
@@ -139,28 +143,26 @@ def _accumulate(descent: Descent, params, data, state, repeats, draws, gradients
 def _earlier_landscapes(on_landscape, carry, repeats: Repeats, unroll: bool):
     """Landscapes before the last, as one loop so that memory and compile time do not grow with their number."""
     earlier = jnp.stack([jnp.asarray(r) for r in repeats[:-1]])
-    fixed = all(isinstance(r, int) and r == 1 for r in repeats[:-1])
+    same = repeats[0] if all(isinstance(r, int) and r == repeats[0] for r in repeats[:-1]) else None
 
     def body(carry, landscape):
         first = jnp.sum(jnp.where(jnp.arange(len(repeats) - 1) < landscape, earlier, 0))
-        return on_landscape(*carry, landscape, first, 1 if fixed else earlier[landscape], False), None
+        return on_landscape(*carry, landscape, first, same or earlier[landscape], False), None
 
     landscapes = len(repeats) - 1
     carry, _ = lax.scan(body, carry, jnp.arange(landscapes), unroll=landscapes if unroll else 1)
     return carry, sum(repeats[:-1])
 
 
-def _loop(start, stop, body, carry, unroll: bool):
-    """``fori_loop``, or nothing at all, or written out where the bounds are known and ``unroll`` asks for it."""
-    span = stop - start
-    if isinstance(span, int):
-        if span == 0:
-            return carry
-        if unroll or span == 1:
-            for k in range(span):
-                carry = body(start + k, carry)
-            return carry
-    return lax.fori_loop(start, stop, body, carry)
+def _loop(start, count, body, carry, unroll: bool):
+    """``fori_loop`` over ``count`` steps; one step, or steps that ``unroll`` asks for, are written out."""
+    if isinstance(count, int) and (unroll or count <= 1):
+        for k in range(count):
+            carry = body(start + k, carry)
+        return carry
+    if isinstance(count, int):
+        return lax.fori_loop(0, count, lambda k, c: body(start + k, c), carry)
+    return lax.fori_loop(start, start + count, body, carry)
 
 
 def _empty(one, params, data, state, model: EnergyModel, most: int):

@@ -26,6 +26,7 @@ from ebm_jax.nn.initializers import linear, normal, partitioned, uniform_fan_in
 from ebm_jax.nn.norms import init_norm, norm
 from ebm_jax.nn.rope import rotation
 from ebm_jax.nn.stack import Stack
+from ebm_jax.parallel.rules import constrain
 from ebm_jax.precision import Precision
 from ebm_jax.types import Array
 
@@ -86,7 +87,7 @@ class EBT(nn.Module):
     ) -> KeysValues:
         """Runs the real tokens once; the keys and values of every layer, ``[N, B, H, S, C]``, that candidates read."""
         c, compute = self.config, self.precision.compute_dtype
-        x = jnp.take(self.embed, tokens_BxT, axis=0).astype(compute)
+        x = constrain(jnp.take(self.embed, tokens_BxT, axis=0).astype(compute), "batch", "time", "act_embed")
         visible = visibility(segments_BxT)
         if self.conditioning == "time_embed":
             step_1x1xD = self.step_embed[landscape].astype(compute)[None, None]

@@ -9,6 +9,7 @@ from ebm_jax.nn.initializers import linear, normal, partitioned
 from ebm_jax.nn.norms import init_norm, norm
 from ebm_jax.nn.rope import rotation
 from ebm_jax.nn.stack import Stack
+from ebm_jax.parallel.rules import constrain
 from ebm_jax.precision import Precision
 from ebm_jax.types import Array
 
@@ -33,8 +34,9 @@ class TransformerLM(nn.Module):
     def __call__(self, tokens_BxT: Array, positions_BxT: Array, segments_BxT: Array) -> Array:
         """Logits ``[B, T, V]`` in float32 or wider."""
         c, compute = self.config, self.precision.compute_dtype
-        x = jnp.take(self.embed, tokens_BxT, axis=0).astype(compute)
+        x = constrain(jnp.take(self.embed, tokens_BxT, axis=0).astype(compute), "batch", "time", "act_embed")
         turn = rotation(positions_BxT, c.block().head_width, c.rope_theta)
         x = self.stack.hidden(x, turn, visibility(segments_BxT))
         x = norm(c.norm, self.final_norm, x, c.norm_eps)
-        return jnp.matmul(x, self.head.astype(compute), preferred_element_type=self.precision.reduce_dtype)
+        logits = jnp.matmul(x, self.head.astype(compute), preferred_element_type=self.precision.reduce_dtype)
+        return constrain(logits, "batch", "time", "act_vocab")

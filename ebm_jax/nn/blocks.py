@@ -17,6 +17,7 @@ from ebm_jax.nn.attention import IMPLEMENTATIONS, attend, attend_with_self
 from ebm_jax.nn.initializers import linear, partitioned, uniform_fan_in
 from ebm_jax.nn.norms import init_norm, norm
 from ebm_jax.nn.rope import Rotation, rotate
+from ebm_jax.parallel.rules import constrain
 from ebm_jax.precision import Precision
 from ebm_jax.types import Array
 
@@ -126,7 +127,8 @@ class Block(nn.Module):
         return w.astype(self.precision.compute_dtype)
 
     def _heads(self, w_DxHxC: Array, n_BxTxD: Array) -> Array:
-        return jnp.einsum("btd,dhc->bhtc", n_BxTxD, self._cast(w_DxHxC))
+        heads = jnp.einsum("btd,dhc->bhtc", n_BxTxD, self._cast(w_DxHxC))
+        return constrain(heads, "batch", "act_heads", "time", None)
 
     def _keys_values(self, n_BxTxD: Array, turn: Rotation) -> KeysValues:
         return KeysValues(rotate(self._heads(self.key, n_BxTxD), turn), self._heads(self.value, n_BxTxD))
@@ -143,8 +145,9 @@ class Block(nn.Module):
             n = n * (1 + mod[4]) + mod[3]
         act = ACTIVATIONS[self.shape.activation]
         hidden = act(n @ self._cast(self.gate)) * (n @ self._cast(self.up))
-        mlp = hidden @ self._cast(self.down)
-        return h + (mlp if mod is None else mod[5] * mlp)
+        mlp = constrain(hidden, "batch", "time", "act_mlp") @ self._cast(self.down)
+        out = h + (mlp if mod is None else mod[5] * mlp)
+        return constrain(out, "batch", "time", "act_embed")
 
     def _modulation(self, step_D: Array | None) -> Array | None:
         """Shift, scale and gate of attention, then of the feed-forward layer: ``[6, D]``."""
