@@ -138,7 +138,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def _field(path: Path, number: int, line: bytes, field: str) -> str:
     try:
-        row = json.loads(line.decode("utf-8").removeprefix("\ufeff"))
+        row = json.loads(line.rstrip(b"\r\n").decode("utf-8").removeprefix("\ufeff"))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: line {number}: byte {error.start} of the line is not valid UTF-8; {_MEND}") from error
     except json.JSONDecodeError as error:

@@ -27,7 +27,7 @@ class HuggingFaceTokenizer:
     pad_id = 0
 
     def __init__(self, path: str) -> None:
-        package = require("tokenizers", "hf", "an hf: tokenizer")
+        package = require("tokenizers", "data", "an hf: tokenizer")
         file = expand(path)
         raw = _read(file, "hf")
         try:
@@ -77,7 +77,7 @@ class SentencePieceTokenizer:
     pad_id = 0
 
     def __init__(self, path: str) -> None:
-        package = require("sentencepiece", "hf", "a sentencepiece: tokenizer")
+        package = require("sentencepiece", "data", "a sentencepiece: tokenizer")
         file = expand(path)
         raw = _read(file, "sentencepiece")
         self._model = package.SentencePieceProcessor()
