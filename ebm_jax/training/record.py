@@ -25,7 +25,10 @@ METRICS = "metrics.jsonl"
 RESULT = "result.json"
 TENSORBOARD = "tensorboard"
 
-_PACKAGES = "ebm_jax jax jaxlib flax optax orbax-checkpoint chex numpy grain tensorflow-datasets libtpu".split()
+_PACKAGES = (
+    *("ebm_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "numpy"),
+    *("grain", "tensorflow-datasets", "libtpu"),
+)
 _GIT_SECONDS = 10
 
 
@@ -103,15 +106,15 @@ class MetricsWriter:
         if tensorboard:
             self._board = _tensorboard(self.path.parent / TENSORBOARD, resume_step)
 
-    def write(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Adds one line: ``{"step": step, **metrics}``; scalars may be JAX or numpy arrays."""
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Adds one line: ``{"step": step, **values}``; scalars may be JAX or numpy arrays."""
         if self._file is None:
             return
-        values = {name: _plain(value) for name, value in metrics.items()}
-        self._file.write(_line({"step": int(step), **values}))
+        plain = {name: _plain(value) for name, value in values.items()}
+        self._file.write(_line({"step": int(step), **plain}))
         self._file.flush()
         if self._board is not None:
-            for name, value in values.items():
+            for name, value in plain.items():
                 if isinstance(value, int | float):
                     self._board.add_scalar(name, value, int(step))
 
