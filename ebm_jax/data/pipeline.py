@@ -10,6 +10,7 @@ one gather for a batch is far cheaper than Python work for each row. Where Grain
 each batch is made when it is asked for; the batches are the same.
 """
 
+import numbers
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -90,7 +91,7 @@ class TrainStream:
         Raises UserError when the rows or the seed are others, because then the order would silently differ.
         """
         position = state.get("position")
-        if not isinstance(position, int) or position < 0:
+        if not isinstance(position, numbers.Integral) or int(position) < 0:
             raise UserError(f"data state {dict(state)!r} has no valid position: the checkpoint's data state is damaged")
         if state.get("fingerprint") != self._rows.fingerprint:
             raise UserError(
@@ -103,7 +104,7 @@ class TrainStream:
                 f"the data seed is {self._seed}, the checkpoint's is {state.get('seed')}: set data.shuffle_seed"
             )
         self.close()
-        self._position = position
+        self._position = int(position)
 
     def close(self) -> None:
         """Stops the prefetching; the next batch starts it again where the stream stands."""

@@ -13,6 +13,7 @@ import contextlib
 import errno
 import io
 import logging
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -176,13 +177,16 @@ def _lock(path: Path) -> Iterator[None]:
 def _disk_errors(cache: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, RuntimeError) as error:
+        # array_record writes in C++ and raises RuntimeError with the system's words and no number.
+        number = getattr(error, "errno", None)
+        full = (errno.ENOSPC, errno.EDQUOT)
+        if number in full or any(os.strerror(each) in str(error) for each in full):
             raise UserError(f"no space left for data.cache_dir={cache}: free some or set data.cache_dir") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
-            raise UserError(
-                f"{error.filename or cache}: {error.strerror}; set data.cache_dir={cache} elsewhere"
-            ) from error
+        if number in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+            place = Path(getattr(error, "filename", None) or cache)
+            mend = f"set data.cache_dir={cache} elsewhere" if place.is_relative_to(cache) else "make it readable"
+            raise UserError(f"{place}: {os.strerror(number)}; {mend}") from error
         raise
 
 

@@ -1,7 +1,7 @@
 """A corpus is prepared once, whole or not at all, and what it is decides where it lies."""
 
+import errno
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -239,13 +239,21 @@ def test_a_cache_folder_that_cannot_be(config, tmp_path):
         load_data(changed(config, cache_dir=str(tmp_path / "file" / "cache")), batch_size=4)
 
 
-def test_a_full_disk_is_named(config, monkeypatch):
-    import errno
-
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ("ebm_jax.data.store.np.save", OSError(errno.ENOSPC, "full")),
+        (
+            "ebm_jax.data.builder.EbmDocuments.download_and_prepare",
+            RuntimeError("write() failed: No space left on device"),
+        ),
+    ],
+)
+def test_a_full_disk_is_named(config, monkeypatch, where, error):
     def full(*args, **kwargs):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise error
 
-    monkeypatch.setattr("ebm_jax.data.store.np.save", full)
+    monkeypatch.setattr(where, full)
     with pytest.raises(UserError, match=r"no space left for data\.cache_dir="):
         load_data(config, batch_size=4)
     monkeypatch.undo()
