@@ -17,6 +17,8 @@ A batch is a dict of arrays: ``inputs``, ``targets`` (int32, B x T), ``weights``
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 from flax import struct
 
 from ebm_jax.types import Batch, Params, PRNGKey, PyTree
@@ -62,6 +64,13 @@ class BatchSpec:
     context: int
     vocab_size: int
     extra: dict[str, Any] = field(default_factory=dict)
+
+    def batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and types of one batch."""
+        row = (self.batch_size, self.context)
+        fields = {name: jax.ShapeDtypeStruct(row, jnp.int32) for name in ("inputs", "targets", "segments", "positions")}
+        weights, index = jax.ShapeDtypeStruct(row, jnp.float32), jax.ShapeDtypeStruct(row[:1], jnp.uint32)
+        return fields | {"weights": weights, "index": index}
 
 
 class Algorithm:

@@ -1,1 +1,1 @@
-"""Thin mains: each reads top to bottom and is run as ``python -m experiments.NAME``."""
+"""Entry points: each module is a thin ``main`` over ``ebm_jax``, run as ``python -m experiments.NAME``."""

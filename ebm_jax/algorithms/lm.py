@@ -10,7 +10,7 @@ from ebm_jax.losses.cross_entropy import cross_entropy
 from ebm_jax.models.lm import TransformerLM
 from ebm_jax.models.transformer import TransformerConfig
 from ebm_jax.precision import Precision
-from ebm_jax.types import Batch, Params, PRNGKey
+from ebm_jax.types import Array, Batch, Params, PRNGKey
 from ebm_jax.weighted import Term, WeightedSum, weighted_sum
 
 
@@ -41,6 +41,11 @@ class LM(Algorithm):
             smoothed = cross_entropy(logits, batch["targets"], self.config.label_smoothing)
             term = weighted_sum(smoothed, batch["weights"])
         return LossOutput({"prediction": Term(1.0, term)}, {"nll": nll})
+
+    def token_nll(self, params: Params, batch: Batch) -> Array:
+        """Cross-entropy of every target, ``[B, T]`` in nats."""
+        logits = self.model.apply({"params": params}, batch["inputs"], batch["positions"], batch["segments"])
+        return cross_entropy(logits, batch["targets"])
 
     def evaluate(self, params: Params, variables: Variables, batch: Batch, key: PRNGKey) -> dict[str, WeightedSum]:
         """``nll_step_1``: the one forward pass of a feed-forward model, named as the EBT names its inner steps."""

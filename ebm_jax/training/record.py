@@ -1,6 +1,6 @@
 """What a run leaves for readers: ``run.json`` at its start, ``metrics.jsonl`` on its way, ``result.json`` at its end.
 
-Tables and plots are made from these files alone. Only process 0 writes.
+Tables and plots are made from these files alone; ``ebm_jax.records`` reads them. Only process 0 writes.
 """
 
 import datetime
@@ -16,13 +16,10 @@ from typing import Any
 
 import jax
 
-from ebm_jax.errors import UserError
 from ebm_jax.parallel.multihost import is_main
+from ebm_jax.records import METRICS, RESULT, RUN, read_metrics, read_run_record
 from ebm_jax.serialize import diff
 
-RUN = "run.json"
-METRICS = "metrics.jsonl"
-RESULT = "result.json"
 TENSORBOARD = "tensorboard"
 
 _PACKAGES = (
@@ -66,14 +63,6 @@ def write_run_record(
     return record
 
 
-def read_run_record(workdir: Path | str) -> dict[str, Any]:
-    """The content of ``run.json``; raises ``UserError`` where there is none or it is not one."""
-    record = _read_json(Path(workdir) / RUN, "no run lives there")
-    if not isinstance(record, dict) or not {"config", "launches"} <= record.keys():
-        raise UserError(f"{Path(workdir) / RUN} is not the record of a run: it has no config and launches")
-    return record
-
-
 def write_result(workdir: Path | str, result: Mapping[str, Any]) -> None:
     """Writes ``result.json``: the numbers that a run ended with."""
     if is_main():
@@ -81,9 +70,10 @@ def write_result(workdir: Path | str, result: Mapping[str, Any]) -> None:
         write_atomically(Path(workdir) / RESULT, _pretty(result))
 
 
-def read_result(workdir: Path | str) -> dict[str, Any]:
-    """The content of ``result.json``; raises ``UserError`` where the run has not ended."""
-    return _read_json(Path(workdir) / RESULT, "the run has not ended")
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes any other record of a run, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, _pretty(values))
 
 
 class MetricsWriter:
@@ -100,7 +90,8 @@ class MetricsWriter:
         if not is_main():
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [] if resume_step is None else [line for line in _lines(self.path) if line["step"] <= resume_step]
+        known = read_metrics(self.path) if resume_step is not None and self.path.exists() else []
+        kept = [line for line in known if line["step"] <= (resume_step or 0)]
         write_atomically(self.path, "".join(_line(line) for line in kept))
         self._file = self.path.open("a", encoding="utf-8")
         if tensorboard:
@@ -132,19 +123,6 @@ class MetricsWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def read_metrics(path: Path | str) -> list[dict[str, Any]]:
-    """The lines of a ``metrics.jsonl`` (or of the one in a run's folder), each with its ``step``.
-
-    The last line of a killed run may be incomplete and is dropped; any other line that does not parse is a
-    ``UserError`` with its number.
-    """
-    path = Path(path)
-    path = path / METRICS if path.is_dir() else path
-    if not path.exists():
-        raise UserError(f"{path}: no such file; the run has not started")
-    return _lines(path)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -199,29 +177,6 @@ def _tensorboard(folder: Path, resume_step: int | None) -> Any:
     except ImportError:
         return None
     return SummaryWriter(str(folder), purge_step=None if resume_step is None else resume_step + 1)
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    texts = path.read_bytes().splitlines() if path.exists() else []
-    lines = []
-    for number, text in enumerate(texts, start=1):
-        try:
-            line = json.loads(text)
-            lines.append({"step": int(line["step"]), **line})
-        except (ValueError, KeyError, TypeError):
-            if number == len(texts):
-                break
-            raise UserError(f"{path}:{number} is not a line of metrics; mend or delete that line") from None
-    return lines
-
-
-def _read_json(path: Path, absent: str) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; {absent}") from None
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from None
 
 
 def _plain(value: Any) -> Any:

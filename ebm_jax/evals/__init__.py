@@ -1,0 +1,1 @@
+"""Evaluation: sums over whole splits, reached by the training loop as callables."""

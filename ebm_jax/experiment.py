@@ -1,0 +1,260 @@
+"""An experiment from its config: the one place where data, method, mesh and training meet.
+
+``ExperimentConfig`` composes the configs that live beside the code they configure. ``open_experiment`` builds everything;
+``run_training`` trains in a folder; ``open_run`` opens a trained one.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ebm_jax import rng
+from ebm_jax.accounting.flops import training_flops
+from ebm_jax.accounting.utilisation import peak_flops
+from ebm_jax.algorithm import Algorithm, BatchSpec
+from ebm_jax.algorithms.ebt import EBT, EBTConfig
+from ebm_jax.algorithms.lm import LM, LMConfig
+from ebm_jax.data.config import DataConfig
+from ebm_jax.data.loading import Data, load_data
+from ebm_jax.energy.thinking import ThinkingConfig
+from ebm_jax.errors import UserError
+from ebm_jax.evals.perplexity import EvalConfig, SplitEvaluator
+from ebm_jax.models.transformer import TransformerConfig, count_parameters
+from ebm_jax.optim import OptimConfig
+from ebm_jax.parallel.mesh import MeshConfig, make_mesh
+from ebm_jax.parallel.multihost import is_main, to_global
+from ebm_jax.parallel.rules import use
+from ebm_jax.precision import Precision
+from ebm_jax.records import read_run_record
+from ebm_jax.serialize import diff, from_dict, to_dict
+from ebm_jax.training.checkpoints import Checkpoints
+from ebm_jax.training.config import TrainConfig
+from ebm_jax.training.loop import TrainResult, train
+from ebm_jax.training.profiling import Profiler
+from ebm_jax.training.program import Program, build_program
+from ebm_jax.training.progress import Meter, Progress
+from ebm_jax.training.record import MetricsWriter, write_result, write_run_record
+from ebm_jax.training.startup import start_run
+from ebm_jax.training.state import TrainState
+from ebm_jax.types import Params
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """Everything that decides a run."""
+
+    name: str = "run"
+    seed: int = 0
+    model: TransformerConfig = field(default_factory=TransformerConfig)
+    algorithm: LMConfig | EBTConfig = field(default_factory=LMConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    precision: Precision = field(default_factory=Precision)
+    continue_from: str | None = None
+    """Folder of another run to go on from: its state, step and data position."""
+    weights: str | None = None
+    """Parameters to begin with at step 0: a run's folder, or a reference checkpoint (.npz, .safetensors, .ckpt)."""
+
+
+ALGORITHMS: dict[type, type] = {LMConfig: LM, EBTConfig: EBT}
+"""The method that each kind of ``algorithm`` config configures."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A config with its data, method and compiled program."""
+
+    config: ExperimentConfig
+    data: Data
+    algorithm: Algorithm
+    program: Program
+
+    @property
+    def key(self) -> jax.Array:
+        return rng.root_key(self.config.seed)
+
+    def evaluator(self, thinking: ThinkingConfig | None = None) -> SplitEvaluator:
+        """A compiled evaluation; ``thinking`` is for methods that think."""
+        evaluate = self.algorithm.evaluate
+        if thinking is not None:
+            evaluate = partial(evaluate, thinking=thinking)
+        return SplitEvaluator(evaluate, self.data.tokenizer.byte_lengths, partial(to_global, mesh=self.program.mesh))
+
+    def open_text(self, source: str) -> Data:
+        """Another corpus under this run's tokenizer and layout, read whole as its ``test`` split."""
+        return _load(dataclasses.replace(self.config, data=self.config.data.evaluation_of(source)))
+
+    def training_flops(self) -> float:
+        """Model FLOPs of one optimizer step, the inner descent included."""
+        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.program.abstract.variables)
+        return training_flops(self.algorithm, abstract, self.program.spec.batch())
+
+    def parameters(self) -> int:
+        """Trained scalars, vocabulary matrices included."""
+        return count_parameters(self.program.abstract.params)
+
+
+def build_algorithm(config: ExperimentConfig, vocab_size: int) -> Algorithm:
+    """The method of ``config.algorithm`` on ``config.model``."""
+    return ALGORITHMS[type(config.algorithm)](config.algorithm, config.model, vocab_size, config.precision)
+
+
+def open_experiment(config: ExperimentConfig, devices: Sequence[jax.Device] | None = None) -> Experiment:
+    """Prepares the data if need be and builds the program; no array of the model is made yet."""
+    mesh = make_mesh(config.mesh, devices)
+    data = _load(config)
+    algorithm = build_algorithm(config, data.tokenizer.vocab_size)
+    spec = BatchSpec(
+        batch_size=config.train.batch_size, context=config.data.context, vocab_size=data.tokenizer.vocab_size
+    )
+    program = build_program(
+        algorithm=algorithm, spec=spec, optim=config.optim, config=config.train, mesh=mesh, rules=config.mesh.rules
+    )
+    return Experiment(config, data, algorithm, program)
+
+
+def run_training(config: ExperimentConfig, workdir: Path | None, argv: Sequence[str] = ()) -> TrainResult:
+    """Trains in ``workdir`` (resuming what is there), or without leaving a trace when it is None.
+
+    Writes ``run.json`` at the start, ``metrics.jsonl`` while running, checkpoints, and ``result.json`` at the end.
+    """
+    experiment = open_experiment(config)
+    program, stored = experiment.program, to_dict(config)
+    peak = peak_flops(program.mesh.devices.flat[0])
+    flops = experiment.training_flops()
+    meter = Meter(flops_per_step=flops, peak_flops=peak, devices=program.mesh.size)
+    progress = Progress(config.train.steps, shown={"nll": "nll"})
+    if workdir is None:
+        start = start_run(program, experiment.key, config=stored, compare=compare, **_origins(config, experiment))
+        return _train(experiment, start, None, None, progress, meter, Profiler(None, None))
+    keep = {"keep": config.train.keep, "best_metric": config.train.keep_best, "best_mode": config.train.keep_best_mode}
+    with Checkpoints(workdir / "checkpoints", **keep) as checkpoints:
+        start = start_run(
+            program,
+            experiment.key,
+            config=stored,
+            compare=compare,
+            checkpoints=checkpoints,
+            **_origins(config, experiment),
+        )
+        progress.say(f"{config.name}: {start.describe()}; {experiment.parameters():,} parameters")
+        resume_step = start.step if start.source == "resume" else None
+        if is_main():
+            write_run_record(workdir, stored, argv, resumed_at=resume_step)
+        with MetricsWriter(workdir, resume_step=resume_step) as writer:
+            profiler = Profiler(config.train.profile_steps, workdir / "profile")
+            result = _train(experiment, start, checkpoints, writer, progress, meter, profiler)
+        if is_main() and result.stopped_by == "steps":
+            write_result(workdir, summary(experiment, result, flops))
+    return result
+
+
+def open_run(workdir: Path, step: int | None = None) -> tuple[Experiment, Params, int]:
+    """A trained run's experiment, parameters and step; the newest readable checkpoint unless ``step`` is given."""
+    config = stored_config(workdir)
+    if not (workdir / "checkpoints").is_dir():
+        raise UserError(f"{workdir} has no checkpoints: train it first, with workdir={workdir}")
+    experiment = open_experiment(config)
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        found, params = checkpoints.restore_params(experiment.program.abstract.params, step=step)
+    return experiment, params, found
+
+
+def stored_config(workdir: Path) -> ExperimentConfig:
+    """The resolved config that a run's folder records; the Python file it came from is not needed."""
+    return from_dict(ExperimentConfig, read_run_record(workdir)["config"])
+
+
+def compare(stored: Any, given: Any):
+    """Differences of two configs in their JSON form."""
+    return diff(stored, given)
+
+
+def summary(experiment: Experiment, result: TrainResult, flops_per_step: float) -> dict[str, Any]:
+    """What ``result.json`` says."""
+    tokens = experiment.config.train.batch_size * experiment.config.data.context * result.step
+    return {
+        "name": experiment.config.name,
+        "kind": experiment.config.algorithm.kind,
+        "step": result.step,
+        "parameters": experiment.parameters(),
+        "tokens": tokens,
+        "flops": flops_per_step * result.step,
+        "train": result.metrics,
+        "evaluation": result.evaluation,
+    }
+
+
+def _train(experiment: Experiment, start, checkpoints, writer, progress, meter, profiler) -> TrainResult:
+    config, evaluator = experiment.config, experiment.evaluator()
+    key = rng.stream(experiment.key, "evaluation")
+
+    def evaluate(state: TrainState, step: int) -> Mapping[str, float]:
+        limit = config.train.eval_batches * config.eval.batch_size or None
+        with use(experiment.program.mesh, experiment.program.rules):
+            batches = experiment.data.eval(config.eval.split, limit=limit)
+            figures = evaluator(state.params, state.variables, batches, key)
+        return {f"{config.eval.split}/{name}": value for name, value in figures.items() if math.isfinite(value)}
+
+    stream = experiment.data.train
+    try:
+        return train(
+            experiment.program,
+            start,
+            stream=stream,
+            config=config.train,
+            key=rng.stream(experiment.key, "training"),
+            evaluate=evaluate,
+            checkpoints=checkpoints,
+            writer=writer,
+            progress=progress,
+            meter=meter,
+            profiler=profiler,
+        )
+    finally:
+        stream.close()
+
+
+def _origins(config: ExperimentConfig, experiment: Experiment) -> dict[str, Any]:
+    """Where a run that has no checkpoints of its own begins."""
+    origins: dict[str, Any] = {}
+    if config.continue_from:
+        origins["continue_from"] = Path(config.continue_from)
+    if config.weights:
+        path = Path(config.weights)
+        origins["weights"] = path if path.is_dir() else partial(_import_weights, path, experiment)
+    return origins
+
+
+def _import_weights(path: Path, experiment: Experiment, params: Params) -> Params:
+    from ebm_jax.interop.reference_ebt import from_reference, layout_of, read_state
+
+    state = read_state(path)
+    layout = layout_of(state, experiment.config.model.block().heads)
+    imported = from_reference(state, layout)
+    shapes = lambda tree: {jax.tree_util.keystr(p): x.shape for p, x in jax.tree_util.tree_leaves_with_path(tree)}  # noqa: E731
+    theirs, ours = shapes(imported), shapes(params)
+    for name in sorted(theirs.keys() | ours.keys()):
+        if theirs.get(name) != ours.get(name):
+            raise UserError(f"{path}: {name} is {theirs.get(name)} there and {ours.get(name)} in this config's model")
+    return imported
+
+
+def _load(config: ExperimentConfig) -> Data:
+    return load_data(
+        config.data,
+        batch_size=config.train.batch_size,
+        eval_batch_size=config.eval.batch_size,
+        seed=config.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
