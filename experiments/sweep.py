@@ -19,8 +19,8 @@ from pathlib import Path
 from ebm_jax import cli
 from ebm_jax.errors import UserError
 from ebm_jax.overrides import split_assignment
+from ebm_jax.records import RESULT, RUN
 from ebm_jax.sweeps import Point, Sweep, load_sweep
-from ebm_jax.training.record import RESULT, RUN
 
 
 def main(argv: list[str]) -> int:

@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ebm_jax import records
 from ebm_jax.errors import UserError
+from ebm_jax.records import read_metrics, read_run_record
 from ebm_jax.training import record
-from ebm_jax.training.record import MetricsWriter, read_metrics, read_run_record, write_run_record
+from ebm_jax.training.record import MetricsWriter, write_run_record
 
 CONFIG = {"seed": 1, "optim": {"peak_lr": 1e-3}}
 
@@ -38,7 +40,7 @@ def test_a_resumed_run_adds_a_launch_and_what_changed(tmp_path: Path):
     assert [launch["command"] for launch in stored["launches"]] == [["a"], ["b"]]
     assert stored["launches"][1]["resumed_at"] == 40
     assert stored["launches"][1]["changes"] == [{"key": "seed", "old": 1, "new": 2}]
-    assert [path.name for path in tmp_path.iterdir()] == [record.RUN]
+    assert [path.name for path in tmp_path.iterdir()] == [records.RUN]
 
 
 def test_the_code_is_named_by_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -55,7 +57,7 @@ def test_the_code_is_named_by_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 )
 def test_a_folder_without_a_record(tmp_path: Path, content: str | None, message: str):
     if content is not None:
-        (tmp_path / record.RUN).write_text(content)
+        (tmp_path / records.RUN).write_text(content)
     with pytest.raises(UserError, match=message):
         read_run_record(tmp_path)
 
@@ -65,7 +67,7 @@ def test_metrics_of_any_number_type(tmp_path: Path):
         writer.write(0, {"loss": jnp.float32(0.5), "rows": np.int32(3), "note": "x", "bad": float("nan")})
         writer.write(1, {"loss": 0.25})
         assert len(read_metrics(tmp_path)) == 2, "lines are there before the file is closed"
-    first, second = read_metrics(tmp_path / record.METRICS)
+    first, second = read_metrics(tmp_path / records.METRICS)
     assert np.isnan(first.pop("bad"))
     assert first == {"step": 0, "loss": 0.5, "rows": 3, "note": "x"} and second == {"step": 1, "loss": 0.25}
 
@@ -79,12 +81,12 @@ def test_an_interrupted_and_resumed_file_equals_an_uninterrupted_one(tmp_path: P
         steps(writer, 1, 9)
     with MetricsWriter(tmp_path / "b", tensorboard=False) as writer:
         steps(writer, 1, 7)
-    path = tmp_path / "b" / record.METRICS
+    path = tmp_path / "b" / records.METRICS
     path.write_bytes(path.read_bytes()[:-9])
     assert [line["step"] for line in read_metrics(path)] == [1, 2, 3, 4, 5]
     with MetricsWriter(tmp_path / "b", resume_step=4, tensorboard=False) as writer:
         steps(writer, 5, 9)
-    assert path.read_bytes() == (tmp_path / "a" / record.METRICS).read_bytes()
+    assert path.read_bytes() == (tmp_path / "a" / records.METRICS).read_bytes()
 
 
 def test_a_run_from_scratch_starts_the_file_anew(tmp_path: Path):
@@ -95,7 +97,7 @@ def test_a_run_from_scratch_starts_the_file_anew(tmp_path: Path):
 
 
 def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path):
-    (tmp_path / record.METRICS).write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    (tmp_path / records.METRICS).write_text('{"step": 1}\n{"st\n{"step": 3}\n')
     with pytest.raises(UserError, match=r"metrics\.jsonl:2 is not a line of metrics"):
         read_metrics(tmp_path)
     with pytest.raises(UserError, match="has not started"):
@@ -127,9 +129,9 @@ def test_only_the_main_process_writes(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_result(tmp_path: Path):
     with pytest.raises(UserError, match="the run has not ended"):
-        record.read_result(tmp_path)
+        records.read_result(tmp_path)
     record.write_result(tmp_path, {"bits_per_byte": np.float32(2.5), "seconds": 3})
-    assert record.read_result(tmp_path) == {"bits_per_byte": 2.5, "seconds": 3}
+    assert records.read_result(tmp_path) == {"bits_per_byte": 2.5, "seconds": 3}
 
 
 def test_a_full_disk_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -141,8 +143,8 @@ def test_a_full_disk_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(os, "fsync", no_space)
     with pytest.raises(OSError, match="No space"):
         record.write_result(tmp_path, {"a": 2})
-    assert json.loads((tmp_path / record.RESULT).read_text()) == {"a": 1}
-    assert [path.name for path in tmp_path.iterdir()] == [record.RESULT]
+    assert json.loads((tmp_path / records.RESULT).read_text()) == {"a": 1}
+    assert [path.name for path in tmp_path.iterdir()] == [records.RESULT]
 
 
 def test_a_kill_loses_no_line(tmp_path: Path):
