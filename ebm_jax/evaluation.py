@@ -78,7 +78,7 @@ def evaluate_run(experiment: Experiment, params: Params, step: int, options: Eva
             if options.snippet:
                 record["snippet"] = snippet(experiment, params, options.splits[0], None)
             return record
-        descent = config.algorithm.descent
+        descent = algorithm.config.descent
         thinking = ThinkingConfig(steps=options.steps)
         record["trained_steps"] = descent.max_steps
         record["verification"] = {name: [] for name in texts} if options.candidates else {}
@@ -118,7 +118,7 @@ def costs(experiment: Experiment) -> dict[str, float]:
     if isinstance(experiment.algorithm, EBT):
         variants = [sum(v.config.descent.max_steps for v in experiment.algorithm.fixed_lengths())]
         steps = variants[0] / len(experiment.algorithm.fixed_lengths())
-        contexts = 1 if experiment.algorithm.network.shared_context else config.algorithm.descent.landscapes
+        contexts = 1 if experiment.algorithm.network.shared_context else experiment.algorithm.config.descent.landscapes
         record["paper_per_token"] = ebt_training_paper(network, 1) * steps
         record["corrected_per_token"] = (
             ebt_training_corrected(network, 1, 0) * steps + transformer_training(network) * contexts

@@ -24,7 +24,7 @@ from ebm_jax.data.config import DataConfig
 from ebm_jax.data.loading import Data, load_data
 from ebm_jax.energy.thinking import ThinkingConfig
 from ebm_jax.errors import UserError
-from ebm_jax.evals.perplexity import EvalConfig, SplitEvaluator
+from ebm_jax.evals.perplexity import EvalConfig, Evaluate, SplitEvaluator
 from ebm_jax.models.transformer import TransformerConfig, count_parameters
 from ebm_jax.optim import OptimConfig
 from ebm_jax.parallel.mesh import MeshConfig, make_mesh
@@ -84,9 +84,11 @@ class Experiment:
 
     def evaluator(self, thinking: ThinkingConfig | None = None) -> SplitEvaluator:
         """A compiled evaluation; ``thinking`` is for methods that think."""
-        evaluate = self.algorithm.evaluate
+        evaluate: Evaluate = self.algorithm.evaluate
         if thinking is not None:
-            evaluate = partial(evaluate, thinking=thinking)
+            if not isinstance(self.algorithm, EBT):
+                raise UserError(f"algorithm={self.config.algorithm.kind} does not think: only ebt does")
+            evaluate = partial(self.algorithm.evaluate, thinking=thinking)
         return SplitEvaluator(evaluate, self.data.tokenizer.byte_lengths, partial(to_global, mesh=self.program.mesh))
 
     def open_text(self, source: str) -> Data:
@@ -136,8 +138,10 @@ def run_training(config: ExperimentConfig, workdir: Path | None, argv: Sequence[
     if workdir is None:
         start = start_run(program, experiment.key, config=stored, compare=compare, **_origins(config, experiment))
         return _train(experiment, start, None, None, progress, meter, Profiler(None, None))
-    keep = {"keep": config.train.keep, "best_metric": config.train.keep_best, "best_mode": config.train.keep_best_mode}
-    with Checkpoints(workdir / "checkpoints", **keep) as checkpoints:
+    keep = config.train
+    with Checkpoints(
+        workdir / "checkpoints", keep=keep.keep, best_metric=keep.keep_best, best_mode=keep.keep_best_mode
+    ) as checkpoints:
         start = start_run(
             program,
             experiment.key,

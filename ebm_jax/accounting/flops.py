@@ -25,7 +25,10 @@ def count_flops(fn: Callable, *args: Any) -> int:
 
 def xla_flops(fn: Callable, *args: Any) -> float:
     """XLA's cost analysis of the compiled program: every operation, but a loop's body only once."""
-    return float(jax.jit(fn).lower(*args).compile().cost_analysis()["flops"])
+    cost = jax.jit(fn).lower(*args).compile().cost_analysis()
+    if not cost:
+        raise UserError("this backend gives no cost analysis: use count_flops")
+    return float(cost["flops"])
 
 
 def training_flops(algorithm: Algorithm, variables: Variables, batch: Any) -> float:

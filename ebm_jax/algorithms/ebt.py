@@ -6,7 +6,7 @@ along the way, differentiated through the steps (EBT sections 2-3; spec 1.9). Th
 """
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -181,7 +181,8 @@ class EBT(Algorithm):
 
     def _energy(self, params: Params, context: PyTree, data: Batch, e: Array, landscape) -> Array:
         rows = (data["positions"], data["segments"])
-        return self.network.apply({"params": params["network"]}, context, *rows, e, landscape, method="energy")
+        energies = self.network.apply({"params": params["network"]}, context, *rows, e, landscape, method="energy")
+        return cast(Array, energies)
 
     def _space(self, params: Params):
         table = params["network"]["embed" if self.config.tied else "candidate_embed"]
@@ -193,12 +194,12 @@ class EBT(Algorithm):
         nll = weighted_sum(cross_entropy(step.state, data["targets"]), weights).total
         scored = nll
         if config.label_smoothing:
-            left = (step.count - 1 - step.index) / jnp.maximum(step.count - 1, 1)
+            left = (step.total - 1 - step.number) / jnp.maximum(step.total - 1, 1)
             smoothed = cross_entropy(step.state, data["targets"], config.label_smoothing * left)
             scored = weighted_sum(smoothed, weights).total
         every_step = config.descent.loss_on == "every_step"
-        is_last = jnp.asarray(step.index == step.count - 1)
-        loss = config.prediction_coef * (scored / step.count if every_step else jnp.where(is_last, scored, 0.0))
+        is_last = jnp.asarray(step.number == step.total - 1)
+        loss = config.prediction_coef * (scored / step.total if every_step else jnp.where(is_last, scored, 0.0))
         kept = {"nll": nll, "energy": weighted_sum(step.energies, weights).total}
         if config.contrastive_coef:
             kept["contrast"] = jnp.zeros_like(nll)

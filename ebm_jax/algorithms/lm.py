@@ -1,7 +1,7 @@
 """Language-model pretraining: Transformer++ with cross-entropy, the baseline of every comparison."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import jax.numpy as jnp
 
@@ -34,7 +34,7 @@ class LM(Algorithm):
         return Variables(params=self.model.init(key, zeros, zeros, zeros)["params"])
 
     def loss(self, params: Params, variables: Variables, batch: Batch, key: PRNGKey, step) -> LossOutput:
-        logits = self.model.apply({"params": params}, batch["inputs"], batch["positions"], batch["segments"])
+        logits = self.logits(params, batch)
         nll = weighted_sum(cross_entropy(logits, batch["targets"]), batch["weights"])
         term = nll
         if self.config.label_smoothing:
@@ -42,10 +42,14 @@ class LM(Algorithm):
             term = weighted_sum(smoothed, batch["weights"])
         return LossOutput({"prediction": Term(1.0, term)}, {"nll": nll})
 
+    def logits(self, params: Params, batch: Batch) -> Array:
+        """``[B, T, V]``."""
+        rows = (batch["inputs"], batch["positions"], batch["segments"])
+        return cast(Array, self.model.apply({"params": params}, *rows))
+
     def token_nll(self, params: Params, batch: Batch) -> Array:
         """Cross-entropy of every target, ``[B, T]`` in nats."""
-        logits = self.model.apply({"params": params}, batch["inputs"], batch["positions"], batch["segments"])
-        return cross_entropy(logits, batch["targets"])
+        return cross_entropy(self.logits(params, batch), batch["targets"])
 
     def evaluate(self, params: Params, variables: Variables, batch: Batch, key: PRNGKey) -> dict[str, WeightedSum]:
         """``nll_step_1``: the one forward pass of a feed-forward model, named as the EBT names its inner steps."""

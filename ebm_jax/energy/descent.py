@@ -11,6 +11,7 @@ The context is computed once per landscape and read by every step, noise draw an
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -45,15 +46,15 @@ class Step(NamedTuple):
     """The state after the step (text: the logits of the prediction)."""
     energies: Array
     """Energies at the step's input, before its update."""
-    index: int | Array
-    count: int | Array
-    """The step's number and how many steps this descent takes."""
+    number: int | Array
+    total: int | Array
+    """The step's number, from 0, and how many steps this descent takes."""
 
 
 Observe = Callable[[Params, PyTree, Step, PyTree, bool], tuple[Array, PyTree]]
 """(params, context, step, data, last) -> (loss, scalars or small arrays to keep).
 
-``last`` is static and says whether this step may be the last; ``step.index == step.count - 1`` says whether it is."""
+``last`` is static and says whether this step may be the last; ``step.number == step.total - 1`` says whether it is."""
 
 
 def inner_step(
@@ -144,9 +145,8 @@ def descend(
         body = lambda y, k: run(context, landscape_of_step(repeats, k), y, k)  # noqa: E731
         return lax.scan(body, state, jnp.arange(count), unroll=count if unroll else 1)
     for landscape, times in enumerate(repeats):
-        context = model.context(params, data, landscape)
-        body = lambda y, k, c=context, m=landscape: run(c, m, y, k)  # noqa: E731
-        state, seen = lax.scan(body, state, jnp.arange(first, first + times), unroll=times if unroll else 1)
+        on = partial(run, model.context(params, data, landscape), landscape)
+        state, seen = lax.scan(on, state, jnp.arange(first, first + times), unroll=times if unroll else 1)
         kept.append(seen)
         first += times
     return state, jax.tree.map(lambda *parts: jnp.concatenate(parts), *kept)

@@ -130,13 +130,13 @@ def _accumulate(descent: Descent, params, data, state, repeats, draws, gradients
 
     d_params = jax.tree.map(jnp.zeros_like, params) if gradients else None
     objective, kept = _empty(one, params, data, state, model, most)
-    carry = (state, objective, d_params, kept)
+    begin = (state, objective, d_params, kept)
     if model.shared_context or len(repeats) == 1:
-        carry = on_landscape(*carry, 0, 0, sum(repeats), True)
+        end = on_landscape(*begin, 0, 0, sum(repeats), True)
     else:
-        carry, first = _earlier_landscapes(on_landscape, carry, repeats, descent.unroll)
-        carry = on_landscape(*carry, len(repeats) - 1, first, repeats[-1], True)
-    state, objective, d_params, kept = carry
+        begin = _earlier_landscapes(on_landscape, begin, repeats, descent.unroll)
+        end = on_landscape(*begin, len(repeats) - 1, sum(repeats[:-1]), repeats[-1], True)
+    state, objective, d_params, kept = end
     return objective, (state, kept), d_params
 
 
@@ -151,7 +151,7 @@ def _earlier_landscapes(on_landscape, carry, repeats: Repeats, unroll: bool):
 
     landscapes = len(repeats) - 1
     carry, _ = lax.scan(body, carry, jnp.arange(landscapes), unroll=landscapes if unroll else 1)
-    return carry, sum(repeats[:-1])
+    return carry
 
 
 def _loop(start, count, body, carry, unroll: bool):

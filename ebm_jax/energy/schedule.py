@@ -112,7 +112,7 @@ class Randomness(NamedTuple):
 Repeats = tuple[int | Array, ...]
 
 
-def evaluation_repeats(config: DescentConfig) -> Repeats:
+def evaluation_repeats(config: DescentConfig) -> tuple[int, ...]:
     """Steps on every landscape without randomness: the last one R + 1 times, the others once."""
     return (1,) * (config.landscapes - 1) + (config.random_repeats + 1,)
 
@@ -120,8 +120,8 @@ def evaluation_repeats(config: DescentConfig) -> Repeats:
 def training_repeats(config: DescentConfig, key: PRNGKey) -> Repeats:
     """One draw for the whole batch; python integers where nothing is random."""
     if config.min_repeats == config.random_repeats + 1:
-        first = 1 if config.random_final_only else config.min_repeats
-        return (first,) * (config.landscapes - 1) + (config.min_repeats,)
+        earlier = 1 if config.random_final_only else config.min_repeats
+        return (earlier,) * (config.landscapes - 1) + (config.min_repeats,)
     draws = jax.random.randint(key, (config.landscapes,), config.min_repeats, config.random_repeats + 2)
     first = 1 if config.random_final_only else None
     return tuple(first or draws[m] for m in range(config.landscapes - 1)) + (draws[-1],)

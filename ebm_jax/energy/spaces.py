@@ -57,6 +57,9 @@ class _Vocabulary(struct.PyTreeNode):
     def embed(self, point_BxTxV: Array) -> Array:
         return point_BxTxV.astype(self.table_VxD.dtype) @ self.table_VxD
 
+    def step(self, state: Array, point: Array, gradient: Array, alpha: Array) -> Array:
+        raise NotImplementedError
+
     def pullback(self, gradient_BxTxD: Array) -> Array:
         table = self.table_VxD
         wide = jnp.promote_types(table.dtype, jnp.float32)

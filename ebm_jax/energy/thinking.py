@@ -91,7 +91,7 @@ def think(
         if thinking.accept_lower:
             state, (energies, kept) = _descend_accepting(model, config, params, data, state, repeats, own, keep)
         else:
-            observe = lambda params, context, step, data, last: (0.0, (step.energies, keep(step.state)))  # noqa: E731
+            observe = lambda params, context, step, data, last: (jnp.zeros(()), (step.energies, keep(step.state)))  # noqa: E731
             state, (energies, kept) = descend(model, config, params, data, state, repeats, own, observe=observe)
         landscape = len(repeats) - 1
         context = model.context(params, data, landscape)

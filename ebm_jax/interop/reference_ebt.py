@@ -45,7 +45,7 @@ def _entries(heads: int, network: Path_, conditioning: str, tied: bool, norm: st
     block, layer = (*network, "stack", "blocks"), "transformer.layers.{}."
 
     entries = [Entry("embeddings.weight", (*network, "embed"), *keep)]
-    for theirs, ours, layout in (
+    for theirs, ours_name, layout in (
         ("attention.wq.weight", "query", into),
         ("attention.wk.weight", "key", into),
         ("attention.wv.weight", "value", into),
@@ -54,7 +54,7 @@ def _entries(heads: int, network: Path_, conditioning: str, tied: bool, norm: st
         ("feed_forward.w2.weight", "down", flat),
         ("feed_forward.w3.weight", "up", flat),
     ):
-        entries.append(Entry(layer + theirs, (*block, ours), *layout))
+        entries.append(Entry(layer + theirs, (*block, ours_name), *layout))
     norms = [(layer + "attention_norm", (*block, "attention_norm")), (layer + "ffn_norm", (*block, "mlp_norm"))]
     norms.append(("transformer.norm", (*network, "final_norm")))
     parts = {"rms": {"weight": "scale"}, "layer": {"weight": "scale", "bias": "bias"}, "none": {}}
@@ -173,7 +173,7 @@ def write_state(path: str | Path, state: State) -> None:
     """Writes a reference-named state dict as ``.npz`` or ``.safetensors``."""
     path = Path(path)
     if path.suffix == ".npz":
-        np.savez(path, **state)
+        np.savez(path, **dict(state))  # type: ignore[arg-type]
     elif path.suffix == ".safetensors":
         try:
             from safetensors.numpy import save_file

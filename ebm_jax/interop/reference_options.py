@@ -1,7 +1,7 @@
 """Options of the EBT reference implementation, under its names, as our configuration."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from ebm_jax.energy.replay import ReplayConfig
 from ebm_jax.energy.schedule import DescentConfig
@@ -60,10 +60,10 @@ def transformer_config(options: Mapping[str, Any]) -> TransformerConfig:
 def descent_config(options: Mapping[str, Any]) -> DescentConfig:
     """The inner loop."""
     get = options.get
-    normalise = "never"
+    normalise: Literal["every_step", "first_landscape", "never"] = "never"
     if get("normalize_initial_condition", False):
         normalise = "first_landscape" if get("normalize_initial_condition_only_first_step", False) else "every_step"
-    initial = {"random_noise": "noise", "zeros": "zeros"}
+    initial: dict[str, Literal["noise", "zeros"]] = {"random_noise": "noise", "zeros": "zeros"}
     condition = get("denoising_initial_condition", "random_noise")
     if condition not in initial:
         raise UserError(

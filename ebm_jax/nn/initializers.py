@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -9,7 +10,7 @@ from flax import linen as nn
 from ebm_jax.errors import UserError
 from ebm_jax.types import Array, PRNGKey
 
-Initializer = Callable[..., Array]
+Initializer = Callable[..., Any]
 
 
 def normal(std: float) -> Initializer:
