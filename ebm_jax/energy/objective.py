@@ -13,6 +13,7 @@ Un-detached descents (``detach=False`` with the loss on every step) go through o
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from ebm_jax.energy.descent import EnergyModel, Observe, Step, inner_step, lands
 from ebm_jax.energy.schedule import DescentConfig, Randomness, Repeats
 from ebm_jax.types import Array, Params, PyTree
 
+Carry = tuple[Any, Any, Any, Any]
 StepSizes = Callable[[Params, Randomness, tuple[int, ...]], Array]
 """(params, draws, shape of the state) -> alpha, broadcastable to the state."""
 
@@ -130,7 +132,7 @@ def _accumulate(descent: Descent, params, data, state, repeats, draws, gradients
 
     d_params = jax.tree.map(jnp.zeros_like, params) if gradients else None
     objective, kept = _empty(one, params, data, state, model, most)
-    begin = (state, objective, d_params, kept)
+    begin: Carry = (state, objective, d_params, kept)
     if model.shared_context or len(repeats) == 1:
         end = on_landscape(*begin, 0, 0, sum(repeats), True)
     else:
@@ -140,7 +142,7 @@ def _accumulate(descent: Descent, params, data, state, repeats, draws, gradients
     return objective, (state, kept), d_params
 
 
-def _earlier_landscapes(on_landscape, carry, repeats: Repeats, unroll: bool):
+def _earlier_landscapes(on_landscape, carry: Carry, repeats: Repeats, unroll: bool) -> Carry:
     """Landscapes before the last, as one loop so that memory and compile time do not grow with their number."""
     earlier = jnp.stack([jnp.asarray(r) for r in repeats[:-1]])
     same = repeats[0] if all(isinstance(r, int) and r == repeats[0] for r in repeats[:-1]) else None
