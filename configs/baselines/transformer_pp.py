@@ -1,4 +1,4 @@
-"""Transformer++ as published beside EBT: the same blocks, data and schedule (EBT section 4.1; spec 3.5, preset nlp_tpp).
+"""Transformer++ as published beside EBT: the same blocks, data and schedule (EBT section 4.1).
 
 Paper:    xxs, RedPajama-V2 sample, 256 tokens, batch 256, peak 1.2e-3, horizon 1 M steps.
 Command:  python -m experiments.pretrain configs/baselines/transformer_pp.py data.tokenizer=hf:20B_tokenizer.json

@@ -1,4 +1,4 @@
-"""EBT S1 as published: learning and scaling (EBT section 4.1; spec 3.5, preset nlp_s1).
+"""EBT S1 as published: learning and scaling (EBT section 4.1).
 
 Paper:    xxs, RedPajama-V2 sample, 256 tokens, batch 256, peak 1.2e-3, horizon 1 M steps (figures 4 and 5).
 Command:  python -m experiments.pretrain configs/ebt/s1.py data.tokenizer=hf:20B_tokenizer.json workdir=runs/s1

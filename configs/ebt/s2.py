@@ -1,4 +1,4 @@
-"""EBT S2 as published: thinking (EBT section 4.1.2; spec 3.5, preset nlp_s2).
+"""EBT S2 as published: thinking (EBT section 4.1.2).
 
 Paper:    xxs, RedPajama-V2 sample, 256 tokens, batch 128, peak 1.2e-3, 1 M steps (figures 6 and 7, tables 2 and 3).
 Command:  python -m experiments.pretrain configs/ebt/s2.py data.tokenizer=hf:20B_tokenizer.json workdir=runs/s2

@@ -1,4 +1,4 @@
-"""FLOPs per token by formula (EBT appendix D.5, spec 3.6); N = parameters without vocabulary matrices.
+"""FLOPs per token by formula (EBT appendix D.5); N = parameters without vocabulary matrices.
 
 =======================  =============================================  =======================
                          training, per token                            over Transformer++ (6N)

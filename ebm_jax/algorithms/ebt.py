@@ -1,7 +1,7 @@
 """Energy-Based Transformer pretraining (EBT): a next-token distribution found by descending a learned energy.
 
 Each position starts from noise and takes a few gradient steps on its energy; the loss is the cross-entropy of the states
-along the way, differentiated through the steps (EBT sections 2-3; spec 1.9). The recipes S1 and S2 are settings of
+along the way, differentiated through the steps (EBT sections 2 and 3). The recipes S1 and S2 are settings of
 ``DescentConfig``; S2 adds the replay ring.
 """
 
@@ -189,7 +189,7 @@ class EBT(Algorithm):
         return vocabulary_space(self.config.descent.space, table.astype(self.precision.compute_dtype))
 
     def _observe(self, params: Params, context: PyTree, step: Step, data: Batch, last: bool) -> tuple[Array, PyTree]:
-        """The loss of one inner step (spec 1.5) and its sums over tokens."""
+        """The loss of one inner step and its sums over tokens."""
         config, weights = self.config, data["weights"]
         nll = weighted_sum(cross_entropy(step.state, data["targets"]), weights).total
         scored = nll

@@ -1,6 +1,6 @@
 """One inner step of the energy descent, and the loop over steps.
 
-A model is four pure functions (``EnergyModel``). One step at state ``y`` (EBT eq. 1-2, text form in spec 1.2):
+A model is four pure functions (``EnergyModel``). One step at state ``y`` (EBT, equations 1 and 2):
 
     y  <- y + sigma * eps                         (Langevin noise, before the step)
     p  <- point(y);   e <- embed(p)               (softmax and vocabulary matrix for text)

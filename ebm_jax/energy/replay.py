@@ -1,4 +1,4 @@
-"""The replay ring: finished chains that later batches continue (EBT spec 1.7).
+"""The replay ring: finished chains that later batches continue (EBT, S2 recipe).
 
 A first-in-first-out buffer on the device, part of the training state: sampled and pushed inside the jitted step, saved
 with the checkpoint. As in the reference, replayed rows are appended after the fresh ones, and only fresh rows are pushed.

@@ -1,4 +1,4 @@
-"""The inner loop's settings and its random draws: steps, landscapes, step sizes, noise (EBT spec 1.2-1.6)."""
+"""The inner loop's settings and its random draws: steps, landscapes, step sizes, noise."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -71,6 +71,11 @@ class DescentConfig:
         check(self.clamp_gradient >= 0, "clamp_gradient", "must be 0 (off) or positive")
         check(self.clamp_state >= 0, "clamp_state", "must be 0 (off) or positive")
         check(self.temperature > 0, "temperature", "must be positive (1 = off)")
+        check(
+            self.space != "logit" or self.normalise == "every_step",
+            "space",
+            "descends through the softmax of every step, so it needs normalise='every_step'",
+        )
 
     @property
     def max_steps(self) -> int:
@@ -80,12 +85,12 @@ class DescentConfig:
 
     @property
     def truncated(self) -> bool:
-        """Whether states carry no gradient: detached, or last step only (EBT spec 1.5)."""
+        """Whether states carry no gradient: detached, or last step only."""
         return self.detach or self.loss_on == "last_step"
 
 
 S1 = DescentConfig()
-"""System 1: two landscapes, learnable alpha 500, detached, loss on both steps (EBT spec 1.8)."""
+"""System 1: two landscapes, learnable alpha 500, detached, loss on both steps (EBT, tables D.3 and D.4)."""
 
 S2 = DescentConfig(
     landscapes=1,

@@ -67,7 +67,7 @@ class _Vocabulary(struct.PyTreeNode):
 
 
 class ProbAsLogit(_Vocabulary):
-    """EBT's text rule (spec 1.2): the updated probabilities become the next logits."""
+    """EBT's text rule: the updated probabilities become the next logits."""
 
     def step(self, state: Array, point: Array, gradient: Array, alpha: Array) -> Array:
         return point - alpha * gradient

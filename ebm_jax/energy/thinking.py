@@ -1,4 +1,4 @@
-"""Thinking at inference: more inner steps, and self-verification by energy (EBT section 2, spec 4.1).
+"""Thinking at inference: more inner steps, and self-verification by energy (EBT sections 2 and 4.1.2).
 
 *Thinking longer* runs more steps than training did. *Self-verification* draws G candidates from independent initial
 states and, at every position on its own, keeps the one with the lowest final energy. The final energies take one extra

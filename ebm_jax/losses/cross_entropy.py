@@ -21,5 +21,5 @@ def cross_entropy(logits_BxTxV: Array, targets_BxT: Array, smoothing: float | Ar
 
 
 def energy_contrast(true_energy_BxT: Array, found_energy_BxT: Array) -> Array:
-    """Cross-entropy of choosing the true candidate by low energy: ``softplus(E_true - E_found)`` (EBT spec 1.5)."""
+    """Cross-entropy of choosing the true candidate by low energy: ``softplus(E_true - E_found)``."""
     return jax.nn.softplus(true_energy_BxT - found_energy_BxT)

@@ -1,4 +1,4 @@
-"""The autoregressive Energy-Based Transformer (spec 2.2, 2.3): an energy for a guess at every position.
+"""The autoregressive Energy-Based Transformer (EBT section 3, appendix C.4): an energy for a guess at every position.
 
 Real tokens x_0 .. x_{T-1} form the context stream. Candidate i is a guess at x_{i+1}: it sits at position i + 1, attends to
 the real tokens <= i and to itself, and gets an energy. Real tokens never see candidates, so the context's keys and values

@@ -1,4 +1,4 @@
-"""Transformer++: the feed-forward baseline with the blocks, initialisation and tables of the EBT (spec 2.5)."""
+"""Transformer++: the feed-forward baseline with the blocks, initialisation and tables of the EBT."""
 
 import jax.numpy as jnp
 from flax import linen as nn

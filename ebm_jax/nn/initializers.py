@@ -30,7 +30,7 @@ def linear(method: str, fan_in: int, fan_out: int, gain: float = 1.0) -> Initial
 
 
 def uniform_fan_in(fan_in: int) -> Initializer:
-    """Uniform in +-1/sqrt(in): what the reference leaves its modulation layers at (``adaln``, EBT spec 2.3)."""
+    """Uniform in +-1/sqrt(in): what the reference leaves its modulation layers at (``adaln``)."""
     bound = 1.0 / math.sqrt(fan_in)
 
     def init(key: PRNGKey, shape, dtype) -> Array:
