@@ -90,7 +90,7 @@ class DescentConfig:
 
 
 S1 = DescentConfig()
-"""System 1: two landscapes, learnable alpha 500, detached, loss on both steps (EBT, tables D.3 and D.4)."""
+"""System 1: two landscapes, learnable alpha 500, detached, loss on both steps (EBT, appendix D.1)."""
 
 S2 = DescentConfig(
     landscapes=1,

@@ -1,0 +1,1 @@
+"""Meshes, logical axes, what lies where, and several processes."""

@@ -1,0 +1,1 @@
+"""Training: the state, the step, the loop, checkpoints, and where a run begins."""

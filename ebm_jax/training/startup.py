@@ -1,0 +1,173 @@
+"""Where a run begins, decided in one place: its own checkpoints, another run's, given weights, or nothing.
+
+1. **resume**: the newest readable checkpoint of the workdir, whose stored config must agree with the given one;
+2. **continue** another run: its state, step and data position, under a config that may differ;
+3. **weights**: parameters alone, from a run or from anywhere, at step 0;
+4. **scratch**.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import jax
+
+from ebm_jax.errors import UserError
+from ebm_jax.training.checkpoints import Checkpoints, Restored
+from ebm_jax.training.program import Program
+from ebm_jax.training.state import TrainState, frozen_hash
+from ebm_jax.types import Params, PRNGKey, PyTree
+
+MAY_CHANGE = frozenset(
+    {
+        "name",
+        "train.steps",
+        "train.log_every",
+        "train.eval_every",
+        "train.eval_batches",
+        "train.checkpoint_every",
+        "train.keep",
+        "train.keep_best",
+        "train.keep_best_mode",
+        "train.profile_steps",
+        "eval",
+        "mesh",
+    }
+)
+"""Keys of a config, or beginnings of keys, that a resumed run may give another value."""
+
+
+class ConfigChange(Protocol):
+    """One key whose stored and given values differ."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def old(self) -> Any: ...
+    @property
+    def new(self) -> Any: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """A state to train from, and what belongs to it."""
+
+    state: TrainState
+    step: int
+    source: Literal["resume", "continue", "weights", "scratch"]
+    meta: dict[str, Any]
+    """What this run's checkpoints say about themselves."""
+    data: dict[str, Any] | None = None
+    """The data stream's position, if the state has one."""
+    evaluated: bool = False
+    """Whether the evaluation due at ``step`` is already in the run's record."""
+    origin: Path | None = None
+    """Folder the state was read from."""
+
+    def describe(self) -> str:
+        """One line for the log."""
+        words = {"resume": "resumed at", "continue": "continues", "weights": "starts from the weights of"}
+        if self.source == "scratch":
+            return "starts from scratch"
+        return f"{words[self.source]} step {self.step}" + (f" of {self.origin}" if self.origin else "")
+
+
+def start_run(
+    program: Program,
+    key: PRNGKey,
+    *,
+    config: dict[str, Any],
+    compare: Callable[[Any, Any], Sequence[ConfigChange]],
+    checkpoints: Checkpoints | None = None,
+    continue_from: Path | None = None,
+    weights: Path | Callable[[Params], Params] | None = None,
+    may_change: Iterable[str] = MAY_CHANGE,
+) -> Start:
+    """The state a run begins with, in the order of this module's docstring.
+
+    Args:
+      key: of the initial parameters.
+      config: the run's config as JSON values; checkpoints store it.
+      compare: lists the differences of a stored config and the given one.
+      checkpoints: the run's own; ``None`` never resumes.
+      continue_from: a run's folder, or its folder of checkpoints.
+      weights: such a folder, or a function from the initial parameters to the wanted ones (imported weights).
+      may_change: keys of the config that may differ from the stored one.
+
+    Raises:
+      UserError: the stored config differs, no checkpoint can be read, shapes differ, frozen networks differ.
+    """
+    frozen = program.init_frozen(key)
+    meta = {"config": config, "frozen": frozen_hash(frozen)}
+
+    def same_run(stored: dict[str, Any]) -> None:
+        _check_config(stored.get("config", {}), config, compare, tuple(may_change))
+        _check_frozen(stored, meta)
+
+    if checkpoints is not None:
+        restored = checkpoints.restore(program.abstract, check=same_run)
+        if restored is not None:
+            checkpoints.set_aside(newer_than=restored.step)
+            return _from(restored, "resume", meta, frozen, checkpoints.directory)
+    if continue_from is not None:
+        with Checkpoints(checkpoint_folder(continue_from), read_only=True) as other:
+            restored = other.restore(program.abstract, check=lambda stored: _check_frozen(stored, meta))
+        if restored is None:
+            raise UserError(f"cannot continue {continue_from}: it has no checkpoints")
+        return _from(restored, "continue", meta, frozen, Path(continue_from))
+    state = program.init(key)
+    if weights is None:
+        return Start(state=state, step=0, source="scratch", meta=meta)
+    if callable(weights):
+        params = _place(weights(state.params), program.abstract.params)
+        return Start(state=state.replace(params=params), step=0, source="weights", meta=meta)
+    with Checkpoints(checkpoint_folder(weights), read_only=True) as other:
+        _, params = other.restore_params(program.abstract.params)
+    return Start(state=state.replace(params=params), step=0, source="weights", meta=meta, origin=Path(weights))
+
+
+def checkpoint_folder(run: Path | str) -> Path:
+    """The folder of checkpoints in a run's folder, or the folder itself."""
+    inside = Path(run) / "checkpoints"
+    return inside if inside.is_dir() else Path(run)
+
+
+def _from(
+    restored: Restored, source: Literal["resume", "continue"], meta: dict[str, Any], frozen: PyTree, origin: Path
+) -> Start:
+    return Start(
+        state=restored.state.replace(frozen=frozen),
+        step=restored.step,
+        source=source,
+        meta=meta,
+        data=restored.data,
+        evaluated=source == "resume" and bool(restored.meta.get("evaluated")),
+        origin=origin,
+    )
+
+
+def _check_config(
+    stored: Any, given: Any, compare: Callable[[Any, Any], Sequence[ConfigChange]], may_change: tuple[str, ...]
+) -> None:
+    def allowed(key: str) -> bool:
+        return any(key == prefix or key.startswith(f"{prefix}.") for prefix in may_change)
+
+    changes = [change for change in compare(stored, given) if not allowed(change.key)]
+    if changes:
+        lines = "; ".join(f"{change.key} was {change.old!r} and is now {change.new!r}" for change in changes)
+        raise UserError(
+            f"this workdir holds a run of another config: {lines}; keep those values or use another workdir"
+        )
+
+
+def _check_frozen(stored: dict[str, Any], meta: dict[str, Any]) -> None:
+    if stored.get("frozen") != meta["frozen"]:
+        raise UserError(
+            f"the frozen networks differ from the checkpoint's (hash {meta['frozen']}, not {stored.get('frozen')});"
+            " load the ones the run was trained with"
+        )
+
+
+def _place(params: Params, abstract: Params) -> Params:
+    return jax.tree.map(lambda x, like: jax.device_put(x.astype(like.dtype), like.sharding), params, abstract)
