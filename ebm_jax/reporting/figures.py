@@ -3,7 +3,6 @@
 import io
 import re
 from collections.abc import Callable, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -60,7 +59,12 @@ def quantity_axis(axis: Any, unit: str = "") -> None:
     """Ticks as 200 k, 1.5 M."""
     from matplotlib.ticker import FuncFormatter
 
-    axis.set_major_formatter(FuncFormatter(lambda value, _: si(value, unit).replace("\u00a0", " ") if value else "0"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value, unit)))
+
+
+def _tick(value: float, unit: str) -> str:
+    number, _, prefix = si(value, unit).partition("\u00a0")
+    return f"{float(number):g} {prefix}".rstrip()
 
 
 def log_quantity_axis(axis: Any, unit: str = "") -> None:
@@ -108,13 +112,16 @@ def _sample(index: int | None, how: str) -> Html:
 
 def _inline(svg: str, name: str, about: str) -> Html:
     """Only the drawing: no prologue, no style of its own, identifiers that no other plot of the page has."""
+    name = re.sub(r"[^\w-]+", "-", name)
     svg = svg[svg.index("<svg") :]
     box = re.search(r'viewBox="[^"]*"', svg)
     body = svg[svg.index(">") + 1 :]
     body = re.sub(r"<style.*?</style>|<metadata.*?</metadata>|<!--.*?-->", "", body, flags=re.DOTALL)
     body = body.replace("xlink:href", "href")
-    body = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{escape(name)}-", body)
-    body = re.sub(r"(font: [^;\"]*?px) [^;\"]*", r"\1 inherit", body)
+    body = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", body)
+    # The page chooses the typeface; which form the size comes in depends on matplotlib's version.
+    body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
+    body = re.sub(r"font: [^;\"]*?([\d.]+px)[^;\"]*", r"font-size: \1", body)
     body = re.sub(r"#05([0-9a-f]{2})05", lambda found: f"var(--c{int(found[1], 16)})", body)
     for stand_in, variable in _NAMES.items():
         body = body.replace(stand_in, f"var(--{variable})")

@@ -67,9 +67,10 @@ def table(head: Sequence[object], rows: Sequence[Row], caption: object = "", tex
     """A table whose first column names the rows; cells are numbers, aligned right, unless ``text_columns``."""
     columns = tag("tr", *(tag("th", cell, scope="col") for cell in head))
     body = [_row(row, len(head)) for row in rows]
-    parts = [tag("caption", caption)] if caption else []
-    inner = tag("table", *parts, tag("thead", columns), tag("tbody", *body), class_="texts" if text_columns else None)
-    return Html(f'<div class="scroll" tabindex="0">{inner}</div>')
+    inner = tag("table", tag("thead", columns), tag("tbody", *body), class_="texts" if text_columns else None)
+    # Beside the table and not in it: a caption would be as wide as the table, and wider than a phone.
+    note = tag("p", caption, class_="note") if caption else ""
+    return join([tag("div", inner, class_="scroll", tabindex="0"), note])
 
 
 def _row(row: Row, width: int) -> Html:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -146,6 +147,10 @@ class Run:
         during = [line[key] for line in self.metrics if known(line.get(key))]
         return (self.result.get("evaluation") or {}).get(key, during[-1] if during else None)
 
+    def split_curve(self, split: str, name: str) -> list[float]:
+        """A figure after every inner step, up to the first one that is not finite."""
+        return list(takewhile(known, self.splits.get(split, {}).get(name) or []))
+
     def curve(self, name: str) -> Curve:
         """A metric over updates, where it is finite."""
         found = [(line["step"], line[name]) for line in self.metrics if known(line.get(name))]
@@ -220,8 +225,13 @@ def split_names(runs: Sequence[Run]) -> list[str]:
 
 
 def split_title(name: str) -> str:
-    """``validation``, or ``topics, out of distribution``."""
-    return OWN_SPLITS.get(name, f"{name}, out of distribution")
+    """``validation``, or ``topics (out of distribution)``."""
+    return OWN_SPLITS.get(name, f"{name} (out of distribution)")
+
+
+def text_title(name: str) -> str:
+    """As ``split_title``, for prose: ``the validation text``."""
+    return f"the {OWN_SPLITS[name]} text" if name in OWN_SPLITS else split_title(name)
 
 
 def bigram(runs: Sequence[Run], split: str) -> float | None:

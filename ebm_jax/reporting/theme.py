@@ -58,9 +58,7 @@ def _shades() -> str:
     return "".join(f".{p}{i}{{background:var(--{p}{i})}}" for p in SCALES for i in range(LEVELS))
 
 
-_LIGHT = (
-    "color-scheme:light dark;--paper:#fdfcf9;--ink:#1c1d20;--muted:#62656c;--line:#dedbd3;--grid:#e9e6df;--card:#f6f4ee;"
-)
+_LIGHT = "color-scheme:light dark;--paper:#fdfcf9;--ink:#1c1d20;--muted:#62656c;--line:#dedbd3;--grid:#e9e6df;--card:#f6f4ee;"
 _DARK = "--paper:#16181b;--ink:#e7e4dd;--muted:#a09e98;--line:#373a40;--grid:#2a2d32;--card:#1e2125;"
 
 _RULES = """
@@ -70,7 +68,7 @@ body{margin:0;background:var(--paper);color:var(--ink);
   font:17px/1.58 Charter,"Bitstream Charter","Iowan Old Style",Georgia,"DejaVu Serif",serif}
 main,header,footer{max-width:66rem;margin:0 auto;padding:0 1.25rem}
 header{padding-top:3.5rem}
-h1,h2,h3,table,figcaption,.key,.cards,nav,footer,summary,.bar,.muted,svg.plot,.launch{
+h1,h2,h3,table,p.note,figcaption,.key,.cards,nav,footer,summary,.bar,.muted,svg.plot,.launch{
   font-family:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,"DejaVu Sans",sans-serif}
 h1{font-size:2.1rem;line-height:1.18;letter-spacing:-.018em;font-weight:650;margin:0 0 .7rem;max-width:40rem;
   text-wrap:balance}
@@ -93,10 +91,11 @@ nav a:hover{color:var(--ink);border-color:currentColor}
 .scroll{overflow-x:auto;margin:1.4rem 0}
 table{border-collapse:collapse;font-size:.88rem;line-height:1.4;min-width:min(100%,34rem);
   font-variant-numeric:tabular-nums lining-nums}
-caption{text-align:left;color:var(--muted);padding:0 0 .5rem;max-width:42rem}
+p.note{font-size:.88rem;line-height:1.5;color:var(--muted);margin:-.6rem 0 1.4rem}
+.factor{color:var(--muted);font-size:.84em;padding-right:.6em;font-weight:400}
 th,td{padding:.36rem 0 .36rem 1.5rem;text-align:right;vertical-align:baseline;font-weight:400;white-space:nowrap}
-th:first-child{text-align:left;padding-left:0;white-space:normal;min-width:8rem}
-thead th{font-weight:600;border-bottom:1.5px solid var(--ink);vertical-align:bottom}
+th:first-child{text-align:left;padding-left:0;white-space:normal;min-width:11rem}
+thead th{font-weight:600;border-bottom:1.5px solid var(--ink);vertical-align:bottom;white-space:normal;max-width:9rem}
 tbody tr+tr>*{border-top:1px solid var(--grid)}
 tbody tr.group>*{padding-top:1.1rem;font-weight:600;color:var(--muted);font-size:.82rem;border-top:0}
 tbody tr.group+tr>*{border-top:1px solid var(--line)}
@@ -112,7 +111,8 @@ figcaption{font-size:.88rem;line-height:1.5;color:var(--muted);max-width:46rem;m
 .panels.n3{grid-template-columns:repeat(auto-fit,minmax(min(100%,17rem),1fr))}
 .panels.wide{grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr))}
 .panel{min-width:0}
-.panel h3 .muted{font-weight:400}
+h3 .muted{font-weight:400}
+.apart{margin-top:2.2rem}
 svg.plot{display:block;width:100%;height:auto;overflow:visible}
 svg.plot *{stroke-linejoin:round;stroke-linecap:butt}
 .key{display:flex;flex-wrap:wrap;gap:.25rem 1.35rem;font-size:.86rem;margin:0 0 1rem;padding:0;list-style:none}
@@ -128,6 +128,7 @@ pre.code .before{color:var(--muted)}
 .bar i{display:block;flex:0 1 15rem;height:.72rem;border-radius:3px}
 .rows{margin-top:2rem}
 details{margin:1.2rem 0 0}
+details>p{margin-top:.9rem}
 summary{cursor:pointer;font-size:.9rem;color:var(--muted)}
 summary:hover{color:var(--ink)}
 .launch{font-size:.86rem;line-height:1.55;margin:1.1rem 0 0}
@@ -137,7 +138,8 @@ summary:hover{color:var(--ink)}
 footer{margin-top:3.5rem;padding-bottom:3rem;font-size:.82rem;color:var(--muted)}
 @media(max-width:36rem){
   body{font-size:16px}header{padding-top:2rem}h1{font-size:1.62rem}section{margin-top:2.4rem;padding-top:1.5rem}
-  table{font-size:.8rem}th,td{padding-left:.8rem}th:first-child{min-width:6.5rem}
+  table{font-size:.8rem}th,td{padding-left:.8rem}th:first-child{min-width:6.2rem;padding-right:.2rem}
+  tr>:first-child{position:sticky;left:0;background:var(--paper)}.factor{display:block;padding:0}thead :is(br,.muted){display:none}
   .cards{grid-template-columns:1fr;gap:.7rem}pre.code{font-size:10.5px;padding:.7rem}
 }
 @media print{section{break-inside:avoid}}
