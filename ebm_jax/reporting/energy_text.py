@@ -123,7 +123,7 @@ def _picture(run: Run, s: Snippet, feed_forward: tuple[Run, Snippet] | None) -> 
     split = (run.evaluation.get("snippet") or {}).get("split", "validation")
     first = markup.figure(
         f"Every character of this {split_title(str(split))} text in the colour of its energy under {run.label}, on one"
-        f" scale for all panels: descending turns it from orange towards blue{left_out}.",
+        f" scale for all panels: descending should turn it from orange towards blue{left_out}.",
         *panels,
         key=_bar(shared, "energy"),
         wide=True,

@@ -97,7 +97,7 @@ def rule(axes: Any, value: float | None, label: str) -> None:
         return
     axes.axhline(value, color=MUTED, lw=1.1, dashes=(4, 3), zorder=1.5)
     place = {"xy": (1, value), "xycoords": ("axes fraction", "data"), "xytext": (-2, 3.5)}
-    axes.annotate(label, **place, textcoords="offset points", ha="right", va="bottom", color=MUTED, fontsize=8.5)
+    axes.annotate(label, **place, textcoords="offset points", annotation_clip=True, **_RULE_TEXT)
 
 
 def _sample(index: int | None, how: str) -> Html:
@@ -129,6 +129,8 @@ def _inline(svg: str, name: str, about: str) -> Html:
     head = f'<svg class="plot" role="img" aria-label="{text(about)}" {box[0] if box else ""}>'
     return Html(head + body)
 
+
+_RULE_TEXT: dict[str, Any] = {"ha": "right", "va": "bottom", "color": MUTED, "fontsize": 8.5}
 
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",

@@ -188,9 +188,10 @@ def _sizes_of_data(runs: Sequence[Run]) -> list[object]:
         words.append(f"The training split has {numbers.plural(train['documents'], 'document')} and {tokens}")
     passes = [(run.tokens or 0) / train["tokens"] for run in runs if run.tokens and train.get("tokens")]
     if words and passes:
-        seen = [_spread([(run.tokens or 0) for run in runs if run.tokens], si), _spread(passes, lambda x: fixed(x, 2))]
-        who = "the model" if len(runs) == 1 else "each model"
-        words.append(f"{who} saw {seen[0]} tokens, {seen[1]} times the split")
+        seen = _spread([run.tokens for run in runs if run.tokens], si)
+        words.append(f"{'the model' if len(runs) == 1 else 'each model'} saw {seen} tokens")
+        if max(passes) >= 0.01:
+            words[-1] += f", {_spread(passes, lambda x: fixed(x, 2))} times the split"
     return [f" {'; '.join(words)}."] if words else []
 
 

@@ -156,7 +156,8 @@ def _limits(shown: Sequence[tuple[int, Run]], runs: Sequence[Run]) -> tuple[floa
     last = max(float(v[-1]) for v in values)
     baseline = next((bigram(runs, name) for name in split_names(runs)), None) or 0.0
     top = min(most, max(1.3 * baseline, 1.7 * best, 1.15 * last))
-    return top + 0.02 * (top - best), best - 0.06 * (top - best), most > top
+    low = min(best, baseline) if baseline else best
+    return top + 0.02 * (top - low), low - 0.06 * (top - low), most > top
 
 
 def _energy_figures(shown: Sequence[tuple[int, Run]]) -> Html:
@@ -208,7 +209,7 @@ def _energy_figures(shown: Sequence[tuple[int, Run]]) -> Html:
             )
         )
     caption = (
-        "The loss after the first inner step (dashed) lies above that after the last (solid) by what descending the"
+        "What lies between the loss after the first inner step (dashed) and after the last (solid) is what descending the"
         " energy is worth; beside it, how far the energy falls on the way, and the step size of the descent."
     )
     return markup.figure(caption, *panels, key=key([(run.label, place, "line") for place, run in ebts]))

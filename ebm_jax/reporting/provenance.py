@@ -79,6 +79,8 @@ def _differences(runs: Sequence[Run]) -> Html:
     if len(flat) < 2:
         return Html()
     keys = list(dict.fromkeys(key for config in flat for key in config))
+    parts = list(dict.fromkeys(key.partition(".")[0] for key in keys))
+    keys.sort(key=lambda key: parts.index(key.partition(".")[0]))
     rows = [
         Row(key, [_value(config.get(key, ABSENT)) for config in flat])
         for key in keys

@@ -139,7 +139,8 @@ footer{margin-top:3.5rem;padding-bottom:3rem;font-size:.82rem;color:var(--muted)
 @media(max-width:36rem){
   body{font-size:16px}header{padding-top:2rem}h1{font-size:1.62rem}section{margin-top:2.4rem;padding-top:1.5rem}
   table{font-size:.8rem}th,td{padding-left:.8rem}th:first-child{min-width:6.2rem;padding-right:.2rem}
-  tr>:first-child{position:sticky;left:0;background:var(--paper)}.factor{display:block;padding:0}thead :is(br,.muted){display:none}
+  tr>:first-child{position:sticky;left:0;background:var(--paper)}.factor{display:block;padding:0}
+  thead :is(br,.muted){display:none}
   .cards{grid-template-columns:1fr;gap:.7rem}pre.code{font-size:10.5px;padding:.7rem}
 }
 @media print{section{break-inside:avoid}}

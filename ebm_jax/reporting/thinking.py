@@ -119,7 +119,8 @@ def _panel(run: Run, place: int, name: str) -> Html:
         # A bad first step, before any refinement, must not press the rest flat.
         later = [gain(t, base) for t in (*more, *chosen) if t.candidates > 1 or t.steps >= base.steps]
         reach = max(max(abs(g) for g in later), 0.5)
-        axes.set_ylim(max(min(gains), -0.7 * reach) - 0.12 * reach, max(max(gains), 0.0) + 0.28 * reach)
+        bottom = max(min(gains), min(*later, -0.7 * reach))
+        axes.set_ylim(bottom - 0.12 * reach, max(max(gains), 0.0) + 0.28 * reach)
         axes.set_xscale("log", base=2)
         passes = [t.forward_passes for t in (*more, *chosen)]
         axes.set_xlim(min(passes) / 1.15, max(passes) * 1.25)

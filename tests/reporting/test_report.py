@@ -171,6 +171,13 @@ def test_a_curve_that_diverges_is_shown_until_it_does(tmp_path: Path):
     ]
 
 
+def test_a_run_that_learned_nothing_is_drawn_too(tmp_path: Path):
+    folder = synthetic.write_ebt(tmp_path / "s2", 2)
+    lines = [{"step": s, "nll": 5.5, "nll_first": 5.6, "energy_gap": 0.0, "tokens": 9.0} for s in (1, 2)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "training" in read(page(read_runs([folder]))).ids
+
+
 def test_command(folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "new" / "report.html"
     assert cli.main(report.main, [*map(str, folders), f"out={out}"]) == 0
