@@ -74,7 +74,8 @@ class EBT(Algorithm):
 
     def init(self, key: PRNGKey, spec: BatchSpec) -> Variables:
         zeros = jnp.zeros((1, spec.context), jnp.int32)
-        dtype, descent = self.precision.param_dtype, self.config.descent
+        # The step size multiplies everything and moves by fractions of itself: it is never narrower than the sums.
+        dtype, descent = self.precision.reduce_dtype, self.config.descent
         params = {
             "network": self.network.init(key, zeros, zeros, zeros)["params"],
             "step_size": jnp.asarray(descent.step_size, dtype),
@@ -110,7 +111,7 @@ class EBT(Algorithm):
         if not self.config.replay.enabled:
             return batch
         fresh = self._initial(Randomness(key, batch["index"]), batch)
-        count = self.config.replay.rows(batch["index"].shape[0])
+        count = self._replayed(batch["index"].shape[0])
         rows, real = sample(variables.carry, rng.stream(key, "replay"), count)
         rows["weights"] = rows["weights"] * real[:, None]
         joined = {name: jnp.concatenate([batch[name], rows[name]]) for name in ROW_FIELDS}

@@ -2,7 +2,7 @@
 
 *Thinking longer* runs more steps than training did. *Self-verification* draws G candidates from independent initial
 states and, at every position on its own, keeps the one with the lowest final energy. The final energies take one extra
-forward pass after the last update, on the last landscape.
+forward pass after the last update, on the last landscape that was visited.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ebm_jax import rng
-from ebm_jax.energy.descent import EnergyModel, Step, descend, fixed_step_size, inner_step, landscape_of_step
+from ebm_jax.energy.descent import EnergyModel, descend, fixed_step_size, inner_step
 from ebm_jax.energy.schedule import DescentConfig, Randomness, evaluation_repeats, initial_state
 from ebm_jax.errors import UserError
 from ebm_jax.types import Array, Params, PyTree
@@ -25,7 +25,7 @@ class ThinkingConfig:
     """How long to think, and with how many candidates."""
 
     steps: int | None = None
-    """Inner steps in all; None takes as many as training at most. Landscapes before the last get one each."""
+    """Inner steps in all; None repeats the last landscape as often as training at most. Earlier ones get one each."""
     candidates: int = 1
     """G: independent initial states per position."""
     select: Literal["min", "max", "max_gap"] = "min"
@@ -49,10 +49,14 @@ class ThinkingConfig:
         return (1,) * earlier + (self.steps - earlier,)
 
     def forward_passes(self, descent: DescentConfig) -> int:
-        """Forward passes per position: one a step, one more a step with ``accept_lower``, one a candidate to choose by."""
-        per_step = 2 if self.accept_lower else 1
+        """Forward passes per position: one a step, and one a candidate to choose by.
+
+        ``accept_lower`` takes one more a step, and one where each landscape begins.
+        """
+        repeats = self.repeats(descent)
+        accepting = sum(repeats) + len(repeats) if self.accept_lower else 0
         chosen = 1 if self.candidates > 1 else 0
-        return self.candidates * (sum(self.repeats(descent)) * per_step + chosen)
+        return self.candidates * (sum(repeats) + accepting + chosen)
 
 
 class Thought(NamedTuple):
@@ -154,21 +158,18 @@ def _descend_accepting(model, config, params, data, state, repeats, draws, keep)
     for landscape, times in enumerate(repeats):
         context = model.context(params, data, landscape)
 
-        def body(state, k, context=context, landscape=landscape):
-            which = landscape_of_step(repeats, k) if model.shared_context else landscape
-            proposed, _ = inner_step(model, config, params, context, data, state, which, k, draws, alpha)
-            before = state_energy(model, config, params, context, data, state, which)
-            after = state_energy(model, config, params, context, data, proposed, which)
-            accept = (after < before).reshape(*before.shape, *(1,) * (state.ndim - before.ndim))
-            state = jnp.where(accept, proposed, state)
-            return state, (before, keep(state))
+        def body(carry, k, context=context, landscape=landscape):
+            state, before = carry
+            proposed, _ = inner_step(model, config, params, context, data, state, landscape, k, draws, alpha)
+            after = state_energy(model, config, params, context, data, proposed, landscape)
+            accept = after < before
+            state = jnp.where(accept.reshape(*accept.shape, *(1,) * (state.ndim - accept.ndim)), proposed, state)
+            return (state, jnp.where(accept, after, before)), (before, keep(state))
 
-        state, (e, k) = lax.scan(body, state, jnp.arange(index, index + times))
+        before = state_energy(model, config, params, context, data, state, landscape)
+        (state, _), (e, k) = lax.scan(body, (state, before), jnp.arange(index, index + times))
         energies.append(e)
         kept.append(k)
         index += times
     join = lambda *parts: jnp.concatenate(parts)  # noqa: E731
     return state, (join(*energies), jax.tree.map(join, *kept))
-
-
-__all__ = ["Keep", "Step", "ThinkingConfig", "Thought", "state_energy", "think"]
