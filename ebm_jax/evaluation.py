@@ -1,6 +1,7 @@
 """What a trained run can do, as one record: its splits after every inner step, thinking, costs, and a text's energies."""
 
 import math
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +53,12 @@ class EvaluationOptions:
 
 def evaluate_run(experiment: Experiment, params: Params, step: int, options: EvaluationOptions) -> dict[str, Any]:
     """The record ``evaluation.json`` of a run at one checkpoint."""
+    began = time.monotonic()
+    record = _evaluate(experiment, params, step, options)
+    return record | {"seconds": round(time.monotonic() - began, 1)}
+
+
+def _evaluate(experiment: Experiment, params: Params, step: int, options: EvaluationOptions) -> dict[str, Any]:
     config, algorithm = experiment.config, experiment.algorithm
     texts = {name: (experiment.data, name) for name in options.splits}
     if options.extra:

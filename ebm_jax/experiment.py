@@ -6,6 +6,7 @@
 
 import dataclasses
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -151,14 +152,19 @@ def run_training(config: ExperimentConfig, workdir: Path | None, argv: Sequence[
             **_origins(config, experiment),
         )
         progress.say(f"{config.name}: {start.describe()}; {experiment.parameters():,} parameters")
+        if program.mesh.size > 1:
+            progress.say(program.report())
         resume_step = start.step if start.source == "resume" else None
         if is_main():
             write_run_record(workdir, stored, argv, resumed_at=resume_step)
+        began = time.monotonic()
         with MetricsWriter(workdir, resume_step=resume_step) as writer:
             profiler = Profiler(config.train.profile_steps, workdir / "profile")
             result = _train(experiment, start, checkpoints, writer, progress, meter, profiler)
-        if is_main() and result.stopped_by == "steps":
-            write_result(workdir, summary(experiment, result, flops))
+        trained = result.step > start.step
+        if is_main() and trained and result.stopped_by == "steps":
+            seconds = {"training, of the last launch": round(time.monotonic() - began, 1)}
+            write_result(workdir, summary(experiment, result, flops) | {"seconds": seconds})
     return result
 
 

@@ -6,6 +6,7 @@ Writes WORKDIR/<model>/ (one run each), WORKDIR/report.html and WORKDIR/result.j
 stopped. A key=value changes all three configs, as in train.steps=50 for a quick look.
 """
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -15,12 +16,11 @@ from ebm_jax import cli
 from ebm_jax.evaluation import EvaluationOptions, evaluate_run
 from ebm_jax.experiment import ExperimentConfig, open_run, run_training
 from ebm_jax.overrides import override
-from ebm_jax.reporting.html import write_report
-from ebm_jax.reporting.tables import summary_table
+from ebm_jax.reporting import summary_table, write_report
 from ebm_jax.training.record import write_json
 
 MODELS = ("transformer_pp", "ebt_s1", "ebt_s2")
-CONFIGS = Path(__file__).parents[1] / "configs" / "demo"
+CONFIGS = Path(os.path.relpath(Path(__file__).parents[1] / "configs" / "demo"))
 OPTIONS = EvaluationOptions(splits=("validation",), rows=96, steps=8)
 VERIFIED = EvaluationOptions(splits=("validation",), rows=96, steps=8, candidates=(1, 2, 4))
 """S2 is trained to be thought with, so it alone compares candidates."""
@@ -49,7 +49,8 @@ def main(argv: list[str]) -> int:
 
 def train_and_evaluate(config: ExperimentConfig, folder: Path, argv: list[str]) -> dict[str, Any] | None:
     """One model's evaluation record, or None where a signal ended its training."""
-    result = run_training(config, folder, ["experiments.demo", *argv])
+    command = [str(CONFIGS / f"{config.name}.py"), *argv, f"workdir={folder}"]
+    result = run_training(config, folder, command)
     if result.stopped_by != "steps":
         return None
     experiment, params, step = open_run(folder)
