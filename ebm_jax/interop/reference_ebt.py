@@ -4,6 +4,7 @@ One table (``_entries``) names each tensor on both sides with its layout: the re
 ``[out, in]``, ours are ``[in, out]`` with heads apart and layers stacked.
 """
 
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -42,6 +43,7 @@ def _entries(heads: int, network: Path_, conditioning: str, tied: bool, norm: st
     flat = (lambda w: transpose(w)), (lambda w: transpose(w))
     keep = (_same, _same)
     row = (lambda w: w[0]), (lambda w: w[None])
+    scalar = (lambda w: w.reshape(())), (lambda w: w.reshape(1))
     block, layer = (*network, "stack", "blocks"), "transformer.layers.{}."
 
     entries = [Entry("embeddings.weight", (*network, "embed"), *keep)]
@@ -60,7 +62,9 @@ def _entries(heads: int, network: Path_, conditioning: str, tied: bool, norm: st
     parts = {"rms": {"weight": "scale"}, "layer": {"weight": "scale", "bias": "bias"}, "none": {}}
     parts["dyt"] = {"weight": "scale", "bias": "bias", "alpha": "alpha"}
     for theirs, ours in norms:
-        entries += [Entry(f"{theirs}.{a}", (*ours, b), *keep) for a, b in parts[norm].items()]
+        # Dynamic tanh keeps its one alpha as a vector of length 1.
+        of = lambda name: scalar if name == "alpha" else keep  # noqa: E731
+        entries += [Entry(f"{theirs}.{a}", (*ours, b), *of(a)) for a, b in parts[norm].items()]
     if is_lm:
         return [*entries, Entry("output.weight", (*network, "head"), *flat)]
 
@@ -104,11 +108,13 @@ class Layout(NamedTuple):
 
 def layout_of(state: State, heads: int) -> Layout:
     """Reads the layout off the tensors' names; the number of heads is not stored in them."""
-    layers = {int(name.split(".")[2]) for name in state if name.startswith("transformer.layers.")}
+    numbers = (name.split(".")[2] for name in state if name.startswith("transformer.layers."))
+    layers = {int(number) for number in numbers if number.isdigit()}
     if not layers or "embeddings.weight" not in state:
         raise UserError(
             f"not an EBT reference checkpoint: no embeddings and transformer.layers among {sorted(state)[:5]}"
         )
+    is_lm = "output.weight" in state
     adaln = "transformer.layers.0.adaLN_modulation.1.weight" in state
     conditioning = "adaln" if adaln else "time_embed" if "transformer.time_embeddings.weight" in state else "default"
     norms = {"transformer.norm.alpha": "dyt", "transformer.norm.bias": "layer", "transformer.norm.weight": "rms"}
@@ -116,9 +122,9 @@ def layout_of(state: State, heads: int) -> Layout:
         depth=max(layers) + 1,
         heads=heads,
         conditioning=conditioning,
-        tied="vocab_to_embed.weight" not in state,
+        tied="vocab_to_embed.weight" not in state and not is_lm,
         norm=next((kind for name, kind in norms.items() if name in state), "none"),
-        is_lm="output.weight" in state,
+        is_lm=is_lm,
     )
 
 
@@ -130,9 +136,19 @@ def from_reference(state: State, layout: Layout) -> Params:
         names = [entry.name.format(i) for i in range(layout.depth)] if "{}" in entry.name else [entry.name]
         if missing := [n for n in names if n not in state]:
             raise UserError(f"the checkpoint lacks {missing[0]}: it does not match {layout}")
-        arrays = [entry.ours(np.asarray(state[n])) for n in names]
+        try:
+            arrays = [entry.ours(np.asarray(state[n])) for n in names]
+            value = np.stack(arrays) if "{}" in entry.name else arrays[0]
+        except (ValueError, IndexError):
+            found = ", ".join(str(np.shape(state[n])) for n in names)
+            raise UserError(f"the checkpoint's {entry.name} has shape {found}, which does not fit {layout}") from None
         used.update(names)
-        _put(params, entry.path, np.stack(arrays) if "{}" in entry.name else arrays[0])
+        _put(params, entry.path, value)
+    if layout.norm == "none":
+        # A norm without parameters is an empty node of our tree.
+        network = params if layout.is_lm else params["network"]
+        network["stack"]["blocks"] |= {"attention_norm": {}, "mlp_norm": {}}
+        network["final_norm"] = {}
     if extra := sorted(set(state) - used):
         raise UserError(f"the checkpoint holds tensors that this model does not have: {', '.join(extra[:5])}")
     return params
@@ -156,14 +172,21 @@ def read_state(path: str | Path) -> dict[str, np.ndarray]:
     if not path.exists():
         raise UserError(f"no checkpoint at {path}")
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as arrays:
-            return {_plain(k): arrays[k] for k in arrays.files}
+        try:
+            with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as arrays:
+                return {_plain(k): arrays[k] for k in arrays.files}
+        except (ValueError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path} is not a .npz file of plain arrays: {error}") from None
     if path.suffix == ".safetensors":
         try:
+            from safetensors import SafetensorError
             from safetensors.numpy import load_file
         except ImportError:
             raise UserError('reading .safetensors needs the hf extra: pip install "ebm_jax[hf]"') from None
-        return {_plain(k): v for k, v in load_file(str(path)).items()}
+        try:
+            return {_plain(k): v for k, v in load_file(str(path)).items()}
+        except SafetensorError as error:
+            raise UserError(f"{path} is not a .safetensors file: {error}") from None
     if path.suffix in (".ckpt", ".pt", ".pth"):
         return _read_torch(path)
     raise UserError(f"{path}: cannot read {path.suffix or 'a file without suffix'}; use .npz, .safetensors or .ckpt")
@@ -193,7 +216,9 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises several unrelated types for a file it does not trust or cannot parse
         raise UserError(f"{path} cannot be read with weights only ({type(error).__name__}): {error}") from None
-    tensors = stored.get("state_dict", stored)
+    tensors = stored.get("state_dict", stored) if isinstance(stored, Mapping) else None
+    if not isinstance(tensors, Mapping):
+        raise UserError(f"{path} holds a {type(stored).__name__} and no state dict")
     return {_plain(k): v.float().numpy() for k, v in tensors.items() if hasattr(v, "numpy")}
 
 
