@@ -2,7 +2,7 @@
 
 Paper:    xxs, RedPajama-V2 sample, 256 tokens, batch 128, peak 1.2e-3, 1 M steps (figures 6 and 7, tables 2 and 3).
 Command:  python -m experiments.pretrain configs/ebt/s2.py data.tokenizer=hf:20B_tokenizer.json workdir=runs/s2
-Expected: 33.43 perplexity on the validation split (table 3); thinking longer and verifying gain 7.19 and 18.7 percent (table 2).
+Expected: 33.43 perplexity on the validation split (table 3); thinking longer and verifying gain 7.19 and 18.7 % (table 2).
 Hardware: the paper used 4 A100s; nothing was measured with this file here.
 """
 
