@@ -43,7 +43,7 @@ class Stack(nn.Module):
 
     def _init_blocks(self, key) -> Params:
         block = Block(self.shape, self.precision, parent=None)
-        # ``_cast`` touches ``self``, which runs ``setup`` and creates every parameter.
+        # Reading any attribute runs ``setup``, which creates every parameter.
         init = functools.partial(block.init, method=lambda module: module.query)
         stacked = jax.vmap(lambda k: init(k)["params"])(jax.random.split(key, self.depth))
         is_box = lambda x: isinstance(x, nn.meta.AxisMetadata)  # noqa: E731

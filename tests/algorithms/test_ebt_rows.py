@@ -146,8 +146,9 @@ def test_microbatches_have_the_gradient_and_records_of_the_whole():
 def test_half_precision_runs_and_stays_close():
     """Parameters and products in bfloat16; step size, energies and losses in float32."""
     with jax.enable_x64(False):
-        half = tiny.ebt(precision=Precision(param="bfloat16", compute="bfloat16"), model={"depth": 1})
-        single = tiny.ebt(precision=Precision(), model={"depth": 1})
+        settings = {"descent": {"landscapes": 1}, "conditioning": "default", "model": {"depth": 1}}
+        half = tiny.ebt(**settings, precision=Precision(param="bfloat16", compute="bfloat16"))
+        single = tiny.ebt(**settings, precision=Precision())
         shapes = tiny.shapes(half).params
         assert shapes["step_size"].dtype == jnp.float32
         assert shapes["network"]["embed"].dtype == jnp.bfloat16

@@ -165,7 +165,15 @@ def test_drawn_counts_share_a_context():
     assert_trees_close(drawn, written, 1e-12)
 
 
-@pytest.mark.parametrize("name", ["every step", "attached"])
+def test_drawn_counts_of_three_landscapes():
+    settings = CASES["every step"] | {"landscapes": 3, "random_repeats": 2}
+    drawn = with_gradient(objective(settings, None))(toy.parameters(), tuple(jnp.int32(r) for r in (2, 1, 3)))
+    written = written_out(**naive_arguments("every step") | {"repeats": (2, 1, 3)})
+    np.testing.assert_allclose(drawn[0][0], written[0][0], rtol=1e-13)
+    assert_trees_close(drawn[1], written[1], 1e-12)
+
+
+@pytest.mark.parametrize("name", ["every step", pytest.param("attached", marks=pytest.mark.slow)])
 def test_only_the_last_landscape_repeats(name):
     settings = CASES[name] | {"landscapes": 3, "random_repeats": 2, "random_final_only": True}
     (loss, _), gradient = with_gradient(objective(settings, None))(toy.parameters(), (1, 1, jnp.int32(2)))
