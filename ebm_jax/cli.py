@@ -66,7 +66,7 @@ def main(run: Callable[[list[str]], int | None], argv: Sequence[str] | None = No
     try:
         return run(list(sys.argv[1:] if argv is None else argv)) or 0
     except UserError as error:
-        return _fail(str(error), error.exit_status)
+        return _fail(str(error), errno.ENOSPC if disk_full(error) else error.exit_status)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:

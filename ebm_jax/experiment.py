@@ -131,6 +131,7 @@ def run_training(config: ExperimentConfig, workdir: Path | None, argv: Sequence[
     Writes ``run.json`` at the start, ``metrics.jsonl`` while running, checkpoints, and ``result.json`` at the end.
     """
     experiment = open_experiment(config)
+    experiment.data.split(config.eval.split)  # evaluated at the end of every run: missed now, not then
     program, stored = experiment.program, to_dict(config)
     peak = peak_flops(program.mesh.devices.flat[0])
     flops = experiment.training_flops()

@@ -64,7 +64,7 @@ def read_metrics(path: Path | str) -> list[dict[str, Any]]:
 def _read_json(path: Path, absent: str) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path}: no such file; {absent}") from None
     except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from None
+        raise UserError(f"{path} is damaged: {error}; mend it, or delete it to have it written anew") from None

@@ -216,8 +216,10 @@ def join(prefix: str, name: Any) -> str:
 
 def unknown_key(key: str, known: Mapping[str, Any] | Sequence[str], prefix: str, hint: str = "") -> UserError:
     """The error for a key that does not exist, with the nearest that does."""
-    near = get_close_matches(key.rpartition(".")[2], list(known), n=1, cutoff=0.5)
-    guess = hint or (f" Did you mean {join(prefix, near[0])!r}?" if near else "")
+    # The part that is unknown is the first one after what is known; what follows it may be right.
+    unknown, *rest = key.removeprefix(f"{prefix}." if prefix else "").split(".")
+    near = get_close_matches(unknown, list(known), n=1, cutoff=0.5)
+    guess = hint or (f" Did you mean {'.'.join([join(prefix, near[0]), *rest])!r}?" if near else "")
     return UserError(f"unknown key {key!r}.{guess} Keys {'of ' + prefix if prefix else 'here'}: {', '.join(known)}")
 
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ebm_jax.algorithm import Variables
+from ebm_jax.data.splits import SPLITS
 from ebm_jax.errors import UserError
 from ebm_jax.types import Array, Batch, Params, PRNGKey
 from ebm_jax.weighted import WeightedSum
@@ -37,6 +38,8 @@ class EvalConfig:
     """Further texts by name, as sources of ``data.source``'s form: out-of-distribution sets. Read whole."""
 
     def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise UserError(f"eval.split={self.split!r} is not one of {', '.join(SPLITS)}")
         if self.batch_size < 1:
             raise UserError(f"eval.batch_size={self.batch_size} must be at least 1")
 

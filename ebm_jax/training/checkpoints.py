@@ -10,6 +10,7 @@ import functools
 import logging
 import math
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -57,8 +58,9 @@ class Checkpoints:
         """
         self.directory = Path(directory).absolute()
         self._best_metric, self._best_mode, self._read_only = best_metric, best_mode, read_only
-        if read_only and not self.directory.is_dir():
+        if not self.directory.is_dir() and (read_only or self.directory.exists()):
             raise UserError(f"there are no checkpoints: {self.directory} is not a folder")
+        _hush_storage()  # before the options, which already log
         keepers: list[policies.PreservationPolicy] = [policies.LatestN(keep)]
         if best_metric:
             keepers.append(
@@ -73,7 +75,6 @@ class Checkpoints:
             read_only=read_only,
             cleanup_tmp_directories=not read_only,
         )
-        _hush_storage()
         with self._explained():
             self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=_handlers())
 
@@ -155,9 +156,8 @@ class Checkpoints:
         Raises:
           UserError: there are checkpoints but none can be read, shapes differ, or ``check`` said so.
         """
-        tried = self.steps()[::-1] if step is None else [step]
         failures = []
-        for candidate in tried:
+        for candidate in self._candidates(step):
             failure, restored = self._try(lambda s=candidate: self._restore(s, abstract, check))  # type: ignore[misc]
             if failure is None:
                 return restored
@@ -176,13 +176,16 @@ class Checkpoints:
           UserError: there is none, or shapes differ from ``abstract``.
         """
         failures = []
-        for candidate in self.steps()[::-1] if step is None else [step]:
-            failure, params = self._try(lambda s=candidate: self._restore_params(s, abstract))  # type: ignore[misc]
+        for candidate in self._candidates(step):
+            failure, params = self._try(lambda s=candidate: self._restore_own_params(s, abstract))  # type: ignore[misc]
             if failure is None:
                 return candidate, params
             failures.append(f"step {candidate}: {failure}")
             log.warning("cannot read the checkpoint of step %s in %s: %s", candidate, self.directory, failure)
-        raise UserError(f"no checkpoint in {self.directory} can be read ({'; '.join(failures) or 'there is none'})")
+        raise UserError(
+            f"no checkpoint in {self.directory} can be read ({'; '.join(failures) or 'there is none'}); train the run"
+            " first, or name another one"
+        )
 
     def read_meta(self, step: int) -> dict[str, Any]:
         """The ``meta`` of a checkpoint.
@@ -205,6 +208,16 @@ class Checkpoints:
         barrier("ebm_jax.checkpoints.set_aside")
         self._manager.reload()
 
+    def _candidates(self, step: int | None) -> list[int]:
+        """The steps to try, newest first, or the one that was asked for."""
+        steps = self.steps()
+        if step is None:
+            return steps[::-1]
+        if step not in steps:
+            have = f"it has those of steps {', '.join(map(str, steps))}" if steps else "it has none"
+            raise UserError(f"there is no checkpoint of step {step} in {self.directory}: {have}")
+        return [step]
+
     def _restore(self, step: int, abstract: TrainState, check: Callable[[dict[str, Any]], None] | None) -> Restored:
         meta = self._read_meta(step)
         if check is not None:
@@ -214,6 +227,10 @@ class Checkpoints:
         params = self._restore_params(step, abstract.params)
         training = self._restore_item(step, "training", _training(abstract))
         return Restored(step, abstract.replace(params=params, **training), data, meta)
+
+    def _restore_own_params(self, step: int, abstract: Params) -> Params:
+        self._read_meta(step)
+        return self._restore_params(step, abstract)
 
     def _restore_params(self, step: int, abstract: Params) -> Params:
         return self._restore_item(step, "params", abstract)
@@ -227,6 +244,8 @@ class Checkpoints:
         return self._read(step, **{name: ocp.args.StandardRestore(target)})[name]
 
     def _read_meta(self, step: int) -> dict[str, Any]:
+        if not (self.directory / str(step) / "meta").is_dir():
+            raise ValueError("it was not written by this framework (it has no meta)")
         meta = self._read(step, meta=ocp.args.JsonRestore()).meta
         if not isinstance(meta, dict) or meta.get("format") != FORMAT:
             raise ValueError(f"it was not written by this framework (its meta is not {FORMAT!r})")
@@ -307,13 +326,16 @@ class _NotStorage(logging.Filter):
     """Drops what the storage layer logs: its failures come as exceptions, which this module explains."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return "orbax" not in record.pathname
+        trace = record.exc_info[2] if record.exc_info else None
+        raised_in = [frame.filename for frame in traceback.extract_tb(trace)]
+        return not any("orbax" in path for path in (record.pathname, *raised_in))
 
 
 @functools.cache
 def _hush_storage() -> None:
     """Leaves the failures of the storage layer to this module's messages, once and for all."""
-    logging.getLogger("absl").addFilter(_NotStorage())
+    for name in ("absl", "asyncio"):  # asyncio logs failures of writes that were abandoned
+        logging.getLogger(name).addFilter(_NotStorage())
     report = sys.unraisablehook
 
     def hook(unraisable: "sys.UnraisableHookArgs") -> None:

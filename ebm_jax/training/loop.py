@@ -189,8 +189,7 @@ class _Run:
         self.evaluation = {name: float(value) for name, value in evaluate(state, step).items()}
         self._write(step, self.evaluation)
         if self._progress is not None:
-            shown = ", ".join(f"{name} {value:.4g}" for name, value in self.evaluation.items())
-            self._progress.say(f"evaluation at step {step}: {shown}")
+            self._progress.say(f"evaluation at step {step}: {_headline(self.evaluation)}")
 
     def checkpoint(
         self, state: TrainState, step: int, meta: dict[str, Any], data: dict[str, Any], evaluated: bool
@@ -233,10 +232,27 @@ class _Run:
         if not output.finite_records:
             bad.append("the rows to be kept hold NaN")
         kept = self._checkpoints.steps() if self._checkpoints is not None else []
-        where = f"the checkpoint of step {kept[-1]} is intact" if kept else "no checkpoint was written yet"
-        return (
-            f"step {step} is not finite: {'; '.join(bad)}; {where}; lower optim.peak_lr or optim.clip_norm and resume"
-        )
+        lower = "lower optim.peak_lr or optim.clip_norm"
+        if self._checkpoints is None or not kept:
+            after = f"no checkpoint was written yet; {lower} and start again"
+        else:
+            run = self._checkpoints.directory.parent
+            after = (
+                f"the checkpoint of step {kept[-1]} is intact; {lower}, with continue_from={run} and another workdir"
+            )
+        return f"step {step} is not finite: {'; '.join(bad)}; {after}"
+
+
+def _headline(evaluation: Mapping[str, float]) -> str:
+    """What one line has room for: bits per byte and cross-entropy after the last inner step, or else two other figures."""
+    names = [name for name in evaluation if "_step_" not in name]
+    known = [name for figure in ("bits_per_byte", "nll") for name in names if name.rpartition("/")[2] == figure]
+    shown, split = [], ""
+    for name in known or names[:2]:
+        group, _, figure = name.rpartition("/")
+        shown.append(f"{figure if group == split else f'{group} {figure}'} {evaluation[name]:.4g}")
+        split = group
+    return ", ".join(shown)
 
 
 @contextlib.contextmanager

@@ -3,13 +3,16 @@
 Tables and plots are made from these files alone; ``ebm_jax.records`` reads them. Only process 0 writes.
 """
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,6 +30,10 @@ _PACKAGES = (
     *("grain", "tensorflow-datasets", "libtpu"),
 )
 _GIT_SECONDS = 10
+_BOARD_SECONDS = 10
+"""How long an event may wait for its file."""
+
+log = logging.getLogger(__name__)
 
 
 def write_run_record(
@@ -104,17 +111,28 @@ class MetricsWriter:
         plain = {name: _plain(value) for name, value in values.items()}
         self._file.write(_line({"step": int(step), **plain}))
         self._file.flush()
-        if self._board is not None:
-            for name, value in plain.items():
-                if isinstance(value, int | float):
-                    self._board.add_scalar(name, value, int(step))
+        scalars = {name: value for name, value in plain.items() if isinstance(value, int | float)}
+        self._on_board(lambda board: board.write(int(step), scalars))
 
     def close(self) -> None:
         """Closes the files; writing afterwards does nothing."""
-        for file in (self._file, self._board):
-            if file is not None:
-                file.close()
-        self._file = self._board = None
+        self._on_board(lambda board: board.close())
+        file, self._file, self._board = self._file, None, None
+        if file is not None:
+            file.close()
+
+    def _on_board(self, use: Callable[["_Board"], None]) -> None:
+        """TensorBoard has a copy of the metrics: where it cannot be written it ends, and the run goes on."""
+        board = self._board
+        if board is None:
+            return
+        try:
+            use(board)
+        except OSError as error:
+            log.warning("no more TensorBoard events are written: %s", error)
+            self._board = None
+            with contextlib.suppress(OSError):
+                board.close()
 
     def __enter__(self) -> "MetricsWriter":
         return self
@@ -122,7 +140,12 @@ class MetricsWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except OSError:
+            # A full disk also fails the last write: what ended the run is the error to report.
+            if error is None:
+                raise
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -170,13 +193,46 @@ def _git(*arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=_GIT_SECONDS).stdout
 
 
-def _tensorboard(folder: Path, resume_step: int | None) -> Any:
+class _Board:
+    """An event file of scalars for TensorBoard.
+
+    Events are written here and now: tensorboardX's ``SummaryWriter`` hands them to a thread, which a full disk kills, and
+    then waits for it for ever.
+    """
+
+    def __init__(self, folder: Path, resume_step: int | None) -> None:
+        from tensorboardX import record_writer, summary
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        self._event, self._scalar = Event, summary.scalar
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{int(time.time())}.{platform.node()}.{os.getpid()}"
+        self._file = record_writer.RecordWriter(str(folder / name))
+        self._flushed = time.monotonic()
+        self._add(file_version="brain.Event:2")
+        if resume_step is not None:
+            self._add(step=resume_step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._add(step=step, summary=self._scalar(name, value))
+        if time.monotonic() - self._flushed > _BOARD_SECONDS:
+            self._file.flush()
+            self._flushed = time.monotonic()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _add(self, **fields: Any) -> None:
+        self._file.write(self._event(wall_time=time.time(), **fields).SerializeToString())
+
+
+def _tensorboard(folder: Path, resume_step: int | None) -> _Board | None:
     """A TensorBoard writer that forgets the steps after ``resume_step``, or ``None`` without tensorboardX."""
     try:
-        from tensorboardX import SummaryWriter
+        return _Board(folder, resume_step)
     except ImportError:
         return None
-    return SummaryWriter(str(folder), purge_step=None if resume_step is None else resume_step + 1)
 
 
 def _plain(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """The record of a run: complete, appended by each launch, and whole after a kill."""
 
+import errno
 import json
 import os
 import signal
@@ -108,7 +109,22 @@ def test_tensorboard(tmp_path: Path):
     pytest.importorskip("tensorboardX")
     with MetricsWriter(tmp_path) as writer:
         writer.write(0, {"loss": 1.0, "note": "x"})
-    assert list((tmp_path / record.TENSORBOARD).iterdir())
+    (events,) = (tmp_path / record.TENSORBOARD).iterdir()
+    assert b"loss" in events.read_bytes() and b"note" not in events.read_bytes()
+
+
+def test_tensorboard_that_cannot_be_written_does_not_end_the_run(tmp_path: Path, monkeypatch, caplog):
+    writers = pytest.importorskip("tensorboardX.record_writer")
+
+    def full(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with MetricsWriter(tmp_path) as writer:
+        monkeypatch.setattr(writers.RecordWriter, "write", full)
+        writer.write(1, {"loss": 1.0})
+        writer.write(2, {"loss": 0.5})
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
+    assert caplog.text.count("no more TensorBoard events are written") == 1
 
 
 def test_without_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
