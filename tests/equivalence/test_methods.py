@@ -1,0 +1,219 @@
+"""The real methods: however a step is cut over microbatches, devices or launches, it is the same step.
+
+Layouts are compared in float64, where the order of a sum costs 1e-16 and a row that lost its noise costs 1: what is left
+between them is rounding, and a loss of digits cannot hide a mistake. Adam divides by the root of the second moment, so a
+gradient of 0 that is 1e-17 elsewhere would move its parameter by a full step; ``eps`` is therefore large here, and the
+optimizer's moments, which hold the gradients themselves, are compared as well.
+"""
+
+import functools
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from ebm_jax.algorithm import BatchSpec
+from ebm_jax.algorithms.ebt import EBT, EBTConfig
+from ebm_jax.algorithms.lm import LM, LMConfig
+from ebm_jax.energy.replay import ReplayConfig
+from ebm_jax.energy.schedule import S1, S2
+from ebm_jax.experiment import open_run
+from ebm_jax.models.transformer import TransformerConfig
+from ebm_jax.optim import OptimConfig
+from ebm_jax.parallel.mesh import MeshConfig, make_mesh
+from ebm_jax.precision import Precision
+from ebm_jax.records import read_metrics
+from ebm_jax.rng import root_key
+from ebm_jax.training.checkpoints import Checkpoints
+from ebm_jax.training.config import TrainConfig
+from ebm_jax.training.loop import train
+from ebm_jax.training.program import build_program
+from tests.tiny import DOUBLE, assert_trees_close
+from tests.training.toy import Lines, ToyStream, toy_start
+
+ROOT = Path(__file__).parents[2]
+ROWS, CONTEXT, VOCAB = 8, 8, 24
+MODEL = TransformerConfig(depth=2, width=16, heads=2)
+# 8 fresh and 4 replayed rows: 12, which no mesh of 8 divides.
+REPLAY = ReplayConfig(capacity=8, fraction=0.5)
+METHODS = {
+    "lm": LMConfig(),
+    "s1 time_embed": EBTConfig(conditioning="time_embed", descent=S1),
+    "s1 default": EBTConfig(conditioning="default", descent=S1),
+    "s2": EBTConfig(descent=S2, replay=REPLAY),
+}
+LAYOUTS = {
+    "accumulate 2": (MeshConfig(), 1, 2),
+    "accumulate 4": (MeshConfig(), 1, 4),
+    "ddp 8": (MeshConfig(), 8, 1),
+    "fsdp 8": (MeshConfig(data=1, fsdp=8, rules="fsdp"), 8, 1),
+    "fsdp_tp 2x2x2": (MeshConfig(fsdp=2, tensor=2, rules="fsdp_tp"), 8, 1),
+    "fsdp_tp 2x2x2, accumulate 2": (MeshConfig(fsdp=2, tensor=2, rules="fsdp_tp"), 8, 2),
+}
+
+
+class Packed(ToyStream):
+    """Two documents a row and some padding, as a function of the row's place."""
+
+    def __next__(self):
+        first, self.position = self.position * ROWS, self.position + 1
+        rows = [packed_row(i) for i in range(first, first + ROWS)]
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def packed_row(index):
+    rng = np.random.default_rng(index)
+    tokens, place = rng.integers(0, VOCAB, CONTEXT + 1).astype(np.int32), np.arange(CONTEXT, dtype=np.int32)
+    cut, end = rng.integers(1, 5), rng.integers(5, CONTEXT + 1)
+    real, second = place < end, place >= cut
+    return {
+        "inputs": tokens[:-1],
+        "targets": tokens[1:],
+        "weights": (real & (place != cut - 1)).astype(np.float32),
+        "segments": (real * (1 + second)).astype(np.int32),
+        "positions": np.where(second, place - cut, place),
+        "index": np.uint32(index),
+    }
+
+
+def program_of(method, mesh, devices, precision, config):
+    settings = METHODS[method]
+    algorithm = (LM if method == "lm" else EBT)(settings, MODEL, VOCAB, precision)
+    return build_program(
+        algorithm=algorithm,
+        spec=BatchSpec(batch_size=ROWS, context=CONTEXT, vocab_size=VOCAB),
+        optim=OptimConfig(peak_lr=1e-2, warmup_steps=1, decay_steps=50, eps=1e-2),
+        config=config,
+        mesh=make_mesh(mesh, jax.devices()[:devices]),
+        rules=mesh.rules,
+    )
+
+
+def run(method, mesh, devices, accumulate, steps=3):
+    config = TrainConfig(steps=steps, batch_size=ROWS, accumulate=accumulate, log_every=1)
+    program = program_of(method, mesh, devices, DOUBLE, config)
+    lines = Lines()
+    result = train(program, toy_start(program), stream=Packed(), config=config, key=root_key(1), writer=lines)
+    state = result.state
+    return jax.device_get({"params": state.params, "opt": state.opt_state, "carry": state.carry}), lines.steady()
+
+
+@functools.cache
+def whole(method):
+    """The step on one device in one piece."""
+    return run(method, MeshConfig(), 1, 1)
+
+
+# The layout with everything in it, for the two methods that differ most, is quick enough for every day.
+EVERY_DAY = [("lm", "fsdp_tp 2x2x2, accumulate 2"), ("s2", "fsdp_tp 2x2x2, accumulate 2")]
+CASES = [
+    pytest.param(method, layout, marks=() if (method, layout) in EVERY_DAY else pytest.mark.slow)
+    for method in METHODS
+    for layout in LAYOUTS
+]
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("method", "layout"), CASES)
+def test_cut_differently_is_the_same(method, layout):
+    state, lines = run(method, *LAYOUTS[layout])
+    expected, expected_lines = whole(method)
+    assert_trees_close(state, expected, 1e-9)
+    for (step, values), (other_step, others) in zip(lines, expected_lines, strict=True):
+        assert step == other_step
+        assert values == pytest.approx(others, rel=1e-9)
+
+
+def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(tmp_path):
+    """S2 with replay: the ring, its place, and all that keys noise come back from the checkpoint."""
+
+    def launch(folder, steps):
+        config = TrainConfig(steps=steps, batch_size=ROWS, accumulate=2, log_every=1)
+        program, lines = program_of("s2", MeshConfig(), 1, Precision(), config), Lines()
+        with Checkpoints(folder) as checkpoints:
+            start = toy_start(program, checkpoints)
+            state = train(
+                program,
+                start,
+                stream=Packed(),
+                config=config,
+                key=root_key(1),
+                checkpoints=checkpoints,
+                writer=lines,
+            ).state
+        return jax.device_get(state), start.source, lines.steady()
+
+    whole, _, expected = launch(tmp_path / "whole", 10)
+    _, first, before = launch(tmp_path / "broken", 5)
+    resumed, second, after = launch(tmp_path / "broken", 10)
+    assert (first, second) == ("scratch", "resume")
+    jax.tree.map(np.testing.assert_array_equal, resumed, whole)
+    assert before + after == expected
+    assert int(whole.carry.filled) == REPLAY.capacity
+
+
+def launch_pretrain(folder, name, steps, devices, **environment):
+    """The real command on a corpus of its own, in float64."""
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_ENABLE_X64": "1",
+        **environment,
+    }
+    settings = {
+        "data.source": f"text:{folder}/corpus.txt",
+        "data.documents": "blocks",
+        "data.block_chars": 200,
+        "data.cache_dir": folder / "cache",
+        "data.context": 16,
+        "model.width": 16,
+        "optim.eps": 1e-2,
+        "train.steps": steps,
+        "train.log_every": 1,
+        "mesh.fsdp": 2,
+        "mesh.rules": "fsdp",
+    }
+    settings |= dict.fromkeys(("precision.param", "precision.compute", "precision.reduce"), "float64")
+    words = [f"{key}={value}" for key, value in settings.items()]
+    command = [sys.executable, "-m", "experiments.pretrain", "configs/smoke/ebt.py", *words, f"workdir={folder}/{name}"]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
+
+
+def finish(process):
+    _, errors = process.communicate(timeout=500)
+    assert process.returncode == 0, errors[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+def test_two_processes_are_one(tmp_path):
+    pytest.importorskip("tensorflow_datasets")
+    text = "\n".join(f"line {i} of a small text, which says {i * i % 97} and little else" for i in range(300))
+    (tmp_path / "corpus.txt").write_text(text)
+    # Ends after a resume, so that both processes also agree on what they read.
+    for steps in (2, 4):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        common = {"EBM_JAX_COORDINATOR": f"127.0.0.1:{port}", "EBM_JAX_PROCESSES": "2"}
+        numbered = ({**common, "EBM_JAX_PROCESS_ID": str(i)} for i in (0, 1))
+        for process in [launch_pretrain(tmp_path, "two", steps, 2, **mine) for mine in numbered]:
+            finish(process)
+    finish(launch_pretrain(tmp_path, "one", 4, 4))
+    lines = [read_metrics(tmp_path / name) for name in ("one", "two")]
+    two = [line for line in lines[1] if "loss" in line]
+    one = [line for line in lines[0] if "loss" in line]
+    assert [line["step"] for line in one] == [line["step"] for line in two] == [1, 2, 3, 4]
+    for a, b in zip(one, two, strict=True):
+        names = ("loss", "nll", "grad_norm", "param_norm", "tokens", "inner_steps")
+        assert [a[name] for name in names] == pytest.approx([b[name] for name in names], rel=1e-9)
+    assert lines[0][-1] == pytest.approx(lines[1][-1], rel=1e-5), "the evaluation"
+    _, expected, _ = open_run(tmp_path / "one")
+    _, found, step = open_run(tmp_path / "two")
+    assert step == 4
+    assert_trees_close(found, expected, 1e-9)
