@@ -1,7 +1,7 @@
 """The demo's EBT S1: two landscapes, a learned step size, the loss on both steps; a 4xs model on the same text.
 
-Beside the paper's S1: the vocabulary matrix is tied to the token table, the energy head starts at zero, alpha at 1, and the
-learning rate is twice that of the paper's 4xs. docs/log.md says what each of them gave.
+Beside the paper's S1: the vocabulary matrix is tied to the token table, the energy head starts at zero, alpha at 1, initial
+states have scale 3, and the learning rate is twice that of the paper's 4xs. docs/log.md says what each of them gave.
 
 Command:  make demo, or python -m experiments.pretrain configs/demo/ebt_s1.py workdir=runs/demo/ebt_s1
 Expected: see docs/log.md; the byte-bigram model of the same split is at about 3.49 bits/byte.
@@ -17,7 +17,7 @@ from ebm_jax.models.transformer import TransformerConfig
 from ebm_jax.optim import OptimConfig
 from ebm_jax.training.config import TrainConfig
 
-STEPS = 1800
+STEPS = 1000
 
 
 def get_config() -> ExperimentConfig:
@@ -27,12 +27,12 @@ def get_config() -> ExperimentConfig:
         algorithm=EBTConfig(
             tied=True,
             head_init="zero",
-            descent=DescentConfig(landscapes=2, step_size=1.0, step_size_lr_multiplier=3.0),
+            descent=DescentConfig(landscapes=2, step_size=1.0, step_size_lr_multiplier=3.0, initial_scale=3.0),
         ),
         data=DataConfig(source="stdlib", context=128),
         optim=OptimConfig(peak_lr=5e-3, warmup_steps=50, decay_steps=STEPS, b2=0.99),
         train=TrainConfig(
-            steps=STEPS, batch_size=8, log_every=10, eval_every=300, eval_batches=4, checkpoint_every=600
+            steps=STEPS, batch_size=8, log_every=10, eval_every=250, eval_batches=4, checkpoint_every=500
         ),
         eval=EvalConfig(batch_size=32, extra={"topics": "stdlib-topics"}),
     )

@@ -1,7 +1,7 @@
 """The demo's EBT S2, trained to be thought with: two or three noisy steps of random size, replay, the loss on the last.
 
-Beside the paper's S2: the vocabulary matrix is tied to the token table, the energy head starts at zero, alpha is 1, and the
-noise is smaller because the vocabulary is 256 and not 50,277. docs/log.md says what each of them gave.
+Beside the paper's S2: the vocabulary matrix is tied to the token table, the energy head starts at zero, alpha is 1, initial
+states have scale 3, and the noise is 1 instead of 3. docs/log.md says what each of them gave.
 
 Command:  make demo, or python -m experiments.pretrain configs/demo/ebt_s2.py workdir=runs/demo/ebt_s2
 Expected: see docs/log.md; the byte-bigram model of the same split is at about 3.49 bits/byte.
@@ -18,7 +18,7 @@ from ebm_jax.models.transformer import TransformerConfig
 from ebm_jax.optim import OptimConfig
 from ebm_jax.training.config import TrainConfig
 
-STEPS = 1800
+STEPS = 1000
 
 
 def get_config() -> ExperimentConfig:
@@ -35,7 +35,8 @@ def get_config() -> ExperimentConfig:
                 step_size=1.0,
                 learnable_step_size=False,
                 step_size_spread=2.0,
-                noise=0.5,
+                noise=1.0,
+                initial_scale=3.0,
                 detach=False,
                 loss_on="last_step",
             ),
@@ -44,7 +45,7 @@ def get_config() -> ExperimentConfig:
         data=DataConfig(source="stdlib", context=128),
         optim=OptimConfig(peak_lr=5e-3, warmup_steps=50, decay_steps=STEPS, b2=0.99),
         train=TrainConfig(
-            steps=STEPS, batch_size=8, log_every=10, eval_every=300, eval_batches=4, checkpoint_every=600
+            steps=STEPS, batch_size=8, log_every=10, eval_every=250, eval_batches=4, checkpoint_every=500
         ),
         eval=EvalConfig(batch_size=32, extra={"topics": "stdlib-topics"}),
     )

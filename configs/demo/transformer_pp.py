@@ -13,7 +13,7 @@ from ebm_jax.models.transformer import TransformerConfig
 from ebm_jax.optim import OptimConfig
 from ebm_jax.training.config import TrainConfig
 
-STEPS = 1800
+STEPS = 1000
 
 
 def get_config() -> ExperimentConfig:
@@ -24,7 +24,7 @@ def get_config() -> ExperimentConfig:
         data=DataConfig(source="stdlib", context=128),
         optim=OptimConfig(peak_lr=5e-3, warmup_steps=50, decay_steps=STEPS, b2=0.99),
         train=TrainConfig(
-            steps=STEPS, batch_size=8, log_every=10, eval_every=300, eval_batches=4, checkpoint_every=600
+            steps=STEPS, batch_size=8, log_every=10, eval_every=250, eval_batches=4, checkpoint_every=500
         ),
         eval=EvalConfig(batch_size=32, extra={"topics": "stdlib-topics"}),
     )
