@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 
 from ebm_jax.types import Array, PRNGKey
 
@@ -32,15 +33,20 @@ def per_row(key: PRNGKey, index_B: Array) -> PRNGKey:
     return jax.vmap(lambda index: jax.random.fold_in(key, index))(index_B)
 
 
-def normal_rows(key: PRNGKey, index_B: Array, shape: tuple[int, ...], dtype) -> Array:
-    """Standard normal noise ``[B, *shape]`` that each row draws from its own key."""
-    return _rows(lambda k: jax.random.normal(k, shape, dtype), key, index_B)
+def normal_rows(key: PRNGKey, index_B: Array, shape: tuple[int, ...], dtype, first: int | Array = 0) -> Array:
+    """Standard normal noise ``[B, *shape]``; every row, and in it every position of the axis ``shape[0]``, has its own key.
+
+    ``first`` is the first position: a part of a row has the noise that it has in the whole.
+    """
+    return _rows(lambda k: jax.random.normal(k, shape[1:], dtype), key, index_B, shape[0], first)
 
 
-def uniform_rows(key: PRNGKey, index_B: Array, shape: tuple[int, ...], dtype) -> Array:
-    """Uniform ``[0, 1)`` noise ``[B, *shape]`` that each row draws from its own key."""
-    return _rows(lambda k: jax.random.uniform(k, shape, dtype), key, index_B)
+def uniform_rows(key: PRNGKey, index_B: Array, shape: tuple[int, ...], dtype, first: int | Array = 0) -> Array:
+    """Uniform ``[0, 1)`` noise, in all else as ``normal_rows``."""
+    return _rows(lambda k: jax.random.uniform(k, shape[1:], dtype), key, index_B, shape[0], first)
 
 
-def _rows(draw: Callable[[PRNGKey], Array], key: PRNGKey, index_B: Array) -> Array:
-    return jax.vmap(draw)(per_row(key, index_B))
+def _rows(draw: Callable[[PRNGKey], Array], key: PRNGKey, index_B: Array, length: int, first: int | Array) -> Array:
+    positions = first + jnp.arange(length)
+    in_row = lambda row: jax.vmap(lambda t: draw(jax.random.fold_in(row, t)))(positions)  # noqa: E731
+    return jax.vmap(in_row)(per_row(key, index_B))

@@ -70,7 +70,9 @@ class EBT(Algorithm):
         )
         self.energy = EnergyModel(self._context, self._energy, self._space, self.network.shared_context)
         contrasts, unroll = config.contrastive_coef != 0, config.unroll_steps
-        self.descent = Descent(self.energy, config.descent, self._observe, self._step_sizes, contrasts, unroll)
+        self.descent = Descent(
+            self.energy, config.descent, self._observe, self._step_sizes, contrasts, unroll, additive=not contrasts
+        )
 
     def init(self, key: PRNGKey, spec: BatchSpec) -> Variables:
         zeros = jnp.zeros((1, spec.context), jnp.int32)
@@ -87,9 +89,11 @@ class EBT(Algorithm):
         descent = self.config.descent
         draws = Randomness(key, batch["index"])
         repeats = training_repeats(descent, rng.stream(key, "repeats"))
-        state = batch["initial"] if "initial" in batch else self._initial(draws, batch)
+        data = dict(batch)
+        initial = data.pop("initial", None)
+        state = self._initial(draws, batch) if initial is None else initial
         params = self._fixed(params)
-        total, (state, kept) = descent_objective(self.descent, params, dict(batch), state, repeats, draws)
+        total, (state, kept) = descent_objective(self.descent, params, data, state, repeats, draws)
         weight = jnp.sum(batch["weights"].astype(self.precision.reduce_dtype))
         last = jnp.asarray(sum(repeats)) - 1
         as_sum = lambda x: WeightedSum(lax.stop_gradient(x), weight)  # noqa: E731

@@ -21,6 +21,7 @@ from jax import lax
 from ebm_jax import rng
 from ebm_jax.energy.schedule import MIN_NOISE, MIN_STEP_SIZE, DescentConfig, Randomness, Repeats
 from ebm_jax.energy.spaces import Space
+from ebm_jax.pieces import pieces_of
 from ebm_jax.types import Array, Params, PyTree
 
 
@@ -70,23 +71,65 @@ def inner_step(
     step_sizes: Array,
 ) -> tuple[Array, Array]:
     """One step; returns the next state and the energies at the (noised) old one."""
-    if config.noise:
-        key = rng.at_step(rng.stream(draws.key, "langevin"), index)
-        eps = rng.normal_rows(key, draws.index_B, state.shape[1:], state.dtype)
-        state = state + jnp.maximum(params["noise"], MIN_NOISE).astype(state.dtype) * eps
+    state = perturb(config, params, state, index, draws)
+    e = read(model, config, params, state, landscape)
+    energies, gradient_e = energies_and_gradient(model, params, context, data, e, landscape)
+    space, pieces = model.space(params), pieces_of(state.shape)
+
+    def move(own: Array, piece: int | Array) -> Array:
+        gradient_e_piece, alpha = pieces.cut((gradient_e, step_sizes), piece)
+        return advance(model, config, params, own, space.pullback(gradient_e_piece), alpha, landscape)
+
+    return pieces.replace(state, move), energies
+
+
+def perturb(config: DescentConfig, params: Params, state: Array, index: int | Array, draws: Randomness) -> Array:
+    """The state with the Langevin noise of step ``index``; no gradient reaches a noise that is not learned."""
+    if not config.noise:
+        return state
+    key = rng.at_step(rng.stream(draws.key, "langevin"), index)
+    sigma = params["noise"] if config.learnable_noise else lax.stop_gradient(params["noise"])
+    pieces = pieces_of(state.shape)
+
+    def add(own: Array, piece: int | Array) -> Array:
+        eps = rng.normal_rows(key, draws.index_B, own.shape[1:], own.dtype, piece * pieces.size)
+        return own + jnp.maximum(sigma, MIN_NOISE).astype(own.dtype) * eps
+
+    return pieces.replace(state, add)
+
+
+def read(model: EnergyModel, config: DescentConfig, params: Params, state: Array, landscape: int | Array) -> Array:
+    """``embedded``, piece by piece."""
+    pieces = pieces_of(state.shape)
+    return pieces.join(lambda piece: embedded(model, config, params, pieces.cut(state, piece), landscape))
+
+
+def embedded(model: EnergyModel, config: DescentConfig, params: Params, state: Array, landscape: int | Array) -> Array:
+    """What the network reads of a state: its point, embedded."""
     space = model.space(params)
-    point = space.point(state, _normalised(config, landscape))
-    energies, gradient_e = energies_and_gradient(model, params, context, data, space.embed(point), landscape)
-    gradient = space.pullback(gradient_e)
+    return space.embed(space.point(state, _normalised(config, landscape)))
+
+
+def advance(
+    model: EnergyModel,
+    config: DescentConfig,
+    params: Params,
+    state: Array,
+    gradient: Array,
+    step_sizes: Array,
+    landscape: int | Array,
+) -> Array:
+    """The next state, from the gradient at the point; every position goes on its own."""
+    space = model.space(params)
     if config.clamp_gradient:
         bound = config.clamp_gradient / params["step_size"]
         gradient = jnp.clip(gradient, -bound, bound)
-    state = space.step(state, point, gradient, step_sizes)
+    state = space.step(state, space.point(state, _normalised(config, landscape)), gradient, step_sizes)
     if config.clamp_state:
         state = jnp.clip(state, -config.clamp_state, config.clamp_state)
     if config.temperature != 1:
         state = state / config.temperature
-    return state, energies
+    return state
 
 
 def energies_and_gradient(

@@ -8,6 +8,10 @@ the context's own backward pass runs once at the end of its landscape. That cost
 (F = one forward pass over the sequence), and no more memory for four steps than for one. Because the loop itself is never
 differentiated, its length may be random and still compile once.
 
+States as wide as a vocabulary outweigh all else. Where the loss is a sum over positions, their part of a step (update,
+loss, and the gradient of both) is therefore taken in pieces of time: of all arrays of that width, only the states before
+and after the step exist whole.
+
 Un-detached descents (``detach=False`` with the loss on every step) go through ordinary reverse-mode differentiation.
 """
 
@@ -19,8 +23,20 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ebm_jax.energy.descent import EnergyModel, Observe, Step, inner_step, landscape_of_step
+from ebm_jax.energy.descent import (
+    EnergyModel,
+    Observe,
+    Step,
+    advance,
+    embedded,
+    energies_and_gradient,
+    inner_step,
+    landscape_of_step,
+    perturb,
+    read,
+)
 from ebm_jax.energy.schedule import DescentConfig, Randomness, Repeats
+from ebm_jax.pieces import pieces_of
 from ebm_jax.types import Array, Params, PyTree
 
 Carry = tuple[Any, Any, Any, Any]
@@ -39,8 +55,11 @@ class Descent:
         step_sizes: StepSizes,
         last_differs: bool = False,
         unroll: bool = False,
+        additive: bool = False,
     ) -> None:
         self.model, self.config, self.observe = model, config, observe
+        self.additive = additive and not config.learnable_noise
+        """Whether ``observe`` adds up positions and reads no ``context``, so that it may see a few positions at a time."""
         self.step_sizes, self.unroll = step_sizes, unroll
         self.last_differs = last_differs or config.loss_on == "last_step"
         """Whether ``observe`` needs to know the last step statically; it is then written out behind the loop."""
@@ -70,6 +89,58 @@ def _one_step(descent: Descent, data, repeats, draws, params, context, state, la
     return loss, (state, kept)
 
 
+def _with_gradient(descent: Descent, data, repeats, draws, params, context, state, landscape, index, last):
+    """``_one_step`` and its gradients in ``(params, context)``."""
+    pieces = pieces_of(state.shape)
+    if pieces.number > 1 and descent.additive:
+        return _in_pieces(descent, pieces, data, repeats, draws, params, context, state, landscape, index, last)
+    one = functools.partial(_one_step, descent, data, repeats, draws)
+    return jax.value_and_grad(one, argnums=(0, 1), has_aux=True)(params, context, state, landscape, index, last)
+
+
+def _in_pieces(descent: Descent, pieces, data, repeats, draws, params, context, state, landscape, index, last):
+    """The same. The network's part is done for all positions at once, what is wide before and behind it in pieces."""
+    model, config = descent.model, descent.config
+    state = perturb(config, params, state, index, draws)
+
+    def network(params, context, e):
+        return energies_and_gradient(model, params, context, data, e, landscape)
+
+    def moved(params, piece, gradient):
+        alpha = pieces.cut(descent.step_sizes(params, draws, state.shape), piece)
+        return advance(model, config, params, pieces.cut(state, piece), gradient, alpha, landscape)
+
+    def scored(params, reached, piece):
+        energies, gradient_e = reached
+        gradient = model.space(params).pullback(gradient_e).astype(state.dtype)
+        step = Step(moved(params, piece, gradient), energies, index, sum(repeats))
+        loss, seen = descent.observe(params, None, step, pieces.cut(data, piece), last)
+        return loss, (gradient, seen)
+
+    def score(piece, carry):
+        """The gradient at the point and the loss, with what the loss says about this piece of the network's results."""
+        sums, whole = carry
+        grad = jax.value_and_grad(scored, argnums=(0, 1), has_aux=True)
+        (loss, (gradient, seen)), (dp, d_own) = grad(params, pieces.cut(reached, piece), piece)
+        return _add(sums, (loss, seen, dp)), pieces.paste(whole, (gradient, d_own), piece)
+
+    def finish(piece, carry):
+        """The backward pass of reading the old state. The new one takes the gradient's place, now that none needs the old."""
+        d_params, wide = carry
+        _, pull = jax.vjp(lambda p: embedded(model, config, p, pieces.cut(state, piece), landscape), params)
+        after = moved(params, piece, pieces.cut(wide, piece))
+        return _add(d_params, pull(pieces.cut(d_e, piece))[0]), pieces.paste(wide, after, piece)
+
+    reached, pull = jax.vjp(network, params, context, read(model, config, params, state, landscape))
+    loss, (gradient, seen) = jax.eval_shape(scored, params, pieces.cut(reached, 0), 0)
+    sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (loss, seen, params))
+    whole = pieces.empty((gradient, pieces.cut(reached, 0)))
+    (loss, seen, d_params), (wide, d_reached) = lax.fori_loop(0, pieces.number, score, (sums, whole))
+    dp, d_context, d_e = pull(d_reached)
+    d_params, state = lax.fori_loop(0, pieces.number, finish, (_add(d_params, dp), wide))
+    return (loss, (state, seen)), (d_params, d_context)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _detached(descent: Descent, params, data, state, repeats, draws):
     objective, out, _ = _accumulate(descent, params, data, state, repeats, draws, gradients=False)
@@ -95,12 +166,12 @@ def _accumulate(descent: Descent, params, data, state, repeats, draws, gradients
     most = config.max_steps
     every_step = config.loss_on == "every_step"
     one = functools.partial(_one_step, descent, data, repeats, draws)
+    one_with_gradient = functools.partial(_with_gradient, descent, data, repeats, draws)
 
     def take(carry, context, landscape, index, scored: bool, last: bool):
         state, objective, d_params, d_context, kept = carry
         if gradients and scored:
-            grad = jax.value_and_grad(one, argnums=(0, 1), has_aux=True)
-            (loss, (state, seen)), (dp, dc) = grad(params, context, state, landscape, index, last)
+            (loss, (state, seen)), (dp, dc) = one_with_gradient(params, context, state, landscape, index, last)
             d_params, d_context = _add(d_params, dp), _add(d_context, dc)
         else:
             loss, (state, seen) = one(params, context, state, landscape, index, last)
@@ -135,25 +206,31 @@ def _accumulate(descent: Descent, params, data, state, repeats, draws, gradients
     begin: Carry = (state, objective, d_params, kept)
     if model.shared_context or len(repeats) == 1:
         end = on_landscape(*begin, 0, 0, sum(repeats), True)
+    elif not descent.last_differs and _same(repeats):
+        end = _landscape_loop(on_landscape, begin, repeats, descent.unroll)
     else:
-        begin = _earlier_landscapes(on_landscape, begin, repeats, descent.unroll)
+        begin = _landscape_loop(on_landscape, begin, repeats[:-1], descent.unroll)
         end = on_landscape(*begin, len(repeats) - 1, sum(repeats[:-1]), repeats[-1], True)
     state, objective, d_params, kept = end
     return objective, (state, kept), d_params
 
 
-def _earlier_landscapes(on_landscape, carry: Carry, repeats: Repeats, unroll: bool) -> Carry:
-    """Landscapes before the last, as one loop so that memory and compile time do not grow with their number."""
-    earlier = jnp.stack([jnp.asarray(r) for r in repeats[:-1]])
-    same = repeats[0] if all(isinstance(r, int) and r == repeats[0] for r in repeats[:-1]) else None
+def _landscape_loop(on_landscape, carry: Carry, repeats: Repeats, unroll: bool) -> Carry:
+    """Landscapes that are alike as one loop, so that memory and compile time do not grow with their number."""
+    times = jnp.stack([jnp.asarray(r) for r in repeats])
+    same = repeats[0] if _same(repeats) else None
 
     def body(carry, landscape):
-        first = jnp.sum(jnp.where(jnp.arange(len(repeats) - 1) < landscape, earlier, 0))
-        return on_landscape(*carry, landscape, first, same or earlier[landscape], False), None
+        first = jnp.sum(jnp.where(jnp.arange(len(repeats)) < landscape, times, 0))
+        return on_landscape(*carry, landscape, first, same or times[landscape], False), None
 
-    landscapes = len(repeats) - 1
-    carry, _ = lax.scan(body, carry, jnp.arange(landscapes), unroll=landscapes if unroll else 1)
+    carry, _ = lax.scan(body, carry, jnp.arange(len(repeats)), unroll=len(repeats) if unroll else 1)
     return carry
+
+
+def _same(repeats: Repeats) -> bool:
+    """Whether every landscape is repeated the same known number of times."""
+    return all(isinstance(r, int) and r == repeats[0] for r in repeats)
 
 
 def _loop(start, count, body, carry, unroll: bool):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from ebm_jax import rng
 from ebm_jax.errors import UserError
+from ebm_jax.pieces import pieces_of
 from ebm_jax.types import Array, PRNGKey
 
 MIN_STEP_SIZE = 1e-4
@@ -146,4 +147,7 @@ def initial_state(config: DescentConfig, draws: Randomness, shape: tuple[int, ..
     """``initial_scale * N(0, 1)`` or zeros, ``[B, *shape]``."""
     if config.initial == "zeros":
         return jnp.zeros((draws.index_B.shape[0], *shape), dtype)
-    return config.initial_scale * rng.normal_rows(rng.stream(draws.key, "initial"), draws.index_B, shape, dtype)
+    key, pieces = rng.stream(draws.key, "initial"), pieces_of((1, *shape))
+    part = (pieces.size, *shape[1:])
+    draw = lambda piece: rng.normal_rows(key, draws.index_B, part, dtype, piece * pieces.size)  # noqa: E731
+    return pieces.join(lambda piece: config.initial_scale * draw(piece))

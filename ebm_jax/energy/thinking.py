@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ebm_jax import rng
-from ebm_jax.energy.descent import EnergyModel, descend, fixed_step_size, inner_step
+from ebm_jax.energy.descent import EnergyModel, descend, fixed_step_size, inner_step, read
 from ebm_jax.energy.schedule import DescentConfig, Randomness, evaluation_repeats, initial_state
 from ebm_jax.errors import UserError
 from ebm_jax.types import Array, Params, PyTree
@@ -123,9 +123,8 @@ def state_energy(
     landscape: int | Array,
 ) -> Array:
     """Energies at a state, without noise and without an update."""
-    space = model.space(params)
-    normalise = landscape == 0 if config.normalise == "first_landscape" else config.normalise == "every_step"
-    return model.energy(params, context, data, space.embed(space.point(state, normalise)), landscape)
+    e = read(model, config, params, state, landscape)
+    return model.energy(params, context, data, e, landscape)
 
 
 def _score(thinking: ThinkingConfig, thought: Thought) -> Array:

@@ -11,7 +11,19 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "ebm_jax"
 
 LAYERS = (
-    ("types", "errors", "weighted", "rng", "precision", "serialize", "overrides", "describe", "records", "algorithm"),
+    (
+        "types",
+        "errors",
+        "weighted",
+        "rng",
+        "pieces",
+        "precision",
+        "serialize",
+        "overrides",
+        "describe",
+        "records",
+        "algorithm",
+    ),
     ("parallel", "accounting"),
     ("nn", "optim", "data", "grading"),
     ("losses", "energy", "models"),
