@@ -87,7 +87,9 @@ class EBT(nn.Module):
     ) -> KeysValues:
         """Runs the real tokens once; the keys and values of every layer, ``[N, B, H, S, C]``, that candidates read."""
         c, compute = self.config, self.precision.compute_dtype
-        x = constrain(jnp.take(self.embed, tokens_BxT, axis=0).astype(compute), "batch", "time", "act_embed")
+        # Whole in width before rows are read: to split rows that come in slices of it, XLA would copy all of them everywhere.
+        table_VxD = constrain(self.embed, "vocab", None)
+        x = constrain(jnp.take(table_VxD, tokens_BxT, axis=0).astype(compute), "batch", "time", "act_embed")
         visible = visibility(segments_BxT)
         if self.conditioning == "time_embed":
             step_1x1xD = self.step_embed[landscape].astype(compute)[None, None]

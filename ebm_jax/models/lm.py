@@ -34,7 +34,9 @@ class TransformerLM(nn.Module):
     def __call__(self, tokens_BxT: Array, positions_BxT: Array, segments_BxT: Array) -> Array:
         """Logits ``[B, T, V]`` in float32 or wider."""
         c, compute = self.config, self.precision.compute_dtype
-        x = constrain(jnp.take(self.embed, tokens_BxT, axis=0).astype(compute), "batch", "time", "act_embed")
+        # Whole in width before rows are read: to split rows that come in slices of it, XLA would copy all of them everywhere.
+        table_VxD = constrain(self.embed, "vocab", None)
+        x = constrain(jnp.take(table_VxD, tokens_BxT, axis=0).astype(compute), "batch", "time", "act_embed")
         turn = rotation(positions_BxT, c.block().head_width, c.rope_theta)
         x = self.stack.hidden(x, turn, visibility(segments_BxT))
         x = norm(c.norm, self.final_norm, x, c.norm_eps)

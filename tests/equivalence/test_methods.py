@@ -16,6 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from ebm_jax.algorithm import BatchSpec
 from ebm_jax.algorithms.ebt import EBT, EBTConfig
@@ -129,11 +130,30 @@ def test_cut_differently_is_the_same(method, layout):
         assert values == pytest.approx(others, rel=1e-9)
 
 
+@pytest.fixture
+def compiled_anew():
+    """Programs come from the compiler, which then says what it thinks of them, and not from the cache."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_enable_compilation_cache", True)
+    compilation_cache.reset_cache()
+
+
+@pytest.mark.usefixtures("compiled_anew")
+@pytest.mark.parametrize("method", ["lm", pytest.param("s1 default", marks=pytest.mark.slow)])
+def test_no_array_is_copied_everywhere_to_change_its_layout(method, capfd):
+    mesh, devices, _ = LAYOUTS["fsdp_tp 2x2x2"]
+    config = TrainConfig(steps=1, batch_size=ROWS)
+    program_of(method, mesh, devices, Precision(), config).lower().compile()
+    assert "rematerialization" not in capfd.readouterr().err
+
+
 def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(tmp_path):
     """S2 with replay: the ring, its place, and all that keys noise come back from the checkpoint."""
 
     def launch(folder, steps):
-        config = TrainConfig(steps=steps, batch_size=ROWS, accumulate=2, log_every=1)
+        config = TrainConfig(steps=steps, batch_size=ROWS, log_every=1)
         program, lines = program_of("s2", MeshConfig(), 1, Precision(), config), Lines()
         with Checkpoints(folder) as checkpoints:
             start = toy_start(program, checkpoints)
