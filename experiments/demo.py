@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     records: dict[str, Any] = {}
     for name in MODELS:
         config = override(cli.load_config(CONFIGS / f"{name}.py", ExperimentConfig), parts.overrides)
-        records[name] = train_and_evaluate(config, workdir / name, argv)
+        records[name] = train_and_evaluate(config, workdir / name, parts.overrides)
         if records[name] is None:
             return 0
     folders = [workdir / name for name in MODELS]
@@ -47,9 +47,9 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def train_and_evaluate(config: ExperimentConfig, folder: Path, argv: list[str]) -> dict[str, Any] | None:
+def train_and_evaluate(config: ExperimentConfig, folder: Path, overrides: list[str]) -> dict[str, Any] | None:
     """One model's evaluation record, or None where a signal ended its training."""
-    command = [str(CONFIGS / f"{config.name}.py"), *argv, f"workdir={folder}"]
+    command = [str(CONFIGS / f"{config.name}.py"), *overrides, f"workdir={folder}"]
     result = run_training(config, folder, command)
     if result.stopped_by != "steps":
         return None
