@@ -7,34 +7,54 @@ usage: python -m experiments.bench NAME [key=value ...] [--json]
   vocabulary   how many batch x time x vocabulary arrays a training step keeps at a vocabulary of 50,277
   throughput   tokens per second, MFU and ratio to Transformer++ of a bf16 xs model on an accelerator
 
+keys: repeats (ebt_step, data, throughput: runs that a median is taken of), size and batch (throughput)
+
 --json prints the figures as one JSON object on the last line. Figures of time are medians of interleaved, warm runs.
 """
 
 import importlib
 import json
 import sys
+import typing
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ebm_jax import cli
 from ebm_jax.errors import UserError
+from ebm_jax.overrides import parse, split_assignment
 
 NAMES = ("ebt_step", "data", "vocabulary", "throughput")
 
 
 def main(argv: list[str]) -> int:
-    parts = cli.arguments(argv, options=("repeats", "size", "batch"), flags=("--json",))
+    parts = cli.arguments(argv, flags=("--json",))
     if "--help" in parts.flags or not parts.positionals:
         print(__doc__)
         return 0
-    name = parts.positionals[0]
-    if name not in NAMES or len(parts.positionals) > 1 or parts.overrides:
-        raise UserError(f"unknown benchmark or key {' '.join(argv)!r}: the benchmarks are {', '.join(NAMES)}")
-    figures: dict[str, Any] = importlib.import_module(f"experiments.bench.{name}").run(**parts.options)
+    name, *others = parts.positionals
+    if name not in NAMES or others:
+        raise UserError(f"{' '.join(parts.positionals)!r} is not a benchmark: they are {', '.join(NAMES)}")
+    run = importlib.import_module(f"experiments.bench.{name}").run
+    options = _options(name, run, parts.overrides)
+    print(f"python -m experiments.bench {' '.join(argv)}")
+    figures: dict[str, Any] = run(**options)
     for key, value in figures.items():
         print(f"  {key:<28} {value}")
     if "--json" in parts.flags:
         print(json.dumps(figures))
     return 0
+
+
+def _options(name: str, run: Callable[..., Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` as arguments of ``run``, by their annotations."""
+    hints = {key: hint for key, hint in typing.get_type_hints(run).items() if key != "return" and hint in (int, str)}
+    options = {}
+    for assignment in assignments:
+        key, text = split_assignment(assignment)
+        if key not in hints:
+            raise UserError(f"{assignment}: bench {name} takes {', '.join(hints) or 'no keys'}")
+        options[key] = parse(text, hints[key], key)
+    return options
 
 
 if __name__ == "__main__":

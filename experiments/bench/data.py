@@ -15,7 +15,7 @@ DEMO = Path(__file__).parents[2] / "configs" / "demo"
 BATCHES = 2000
 
 
-def run(repeats: str = "20") -> dict[str, Any]:
+def run(repeats: int = 20) -> dict[str, Any]:
     """``loader_over_step``: the loader's tokens per second over those of Transformer++'s training step in the demo."""
     config = cli.load_config(DEMO / "transformer_pp.py", ExperimentConfig)
     rows, context = config.train.batch_size, config.data.context
@@ -30,5 +30,5 @@ def run(repeats: str = "20") -> dict[str, Any]:
     stream.close()
     spec = BatchSpec(batch_size=rows, context=context, vocab_size=data.tokenizer.vocab_size)
     step = training_step(build_algorithm(config, spec.vocab_size), spec, arrays=True)
-    consumed = rows * context / median_seconds({"step": step}, int(repeats))["step"]
+    consumed = rows * context / median_seconds({"step": step}, repeats)["step"]
     return {"loader_over_step": loader / consumed, "loader_tokens_per_s": loader, "step_tokens_per_s": consumed}

@@ -28,7 +28,7 @@ MODEL = TransformerConfig(size="3xs")
 STEPS = (1, 2, 4)
 
 
-def run(repeats: str = "7", spec: BatchSpec = SPEC, model: TransformerConfig = MODEL) -> dict[str, Any]:
+def run(repeats: int = 7, spec: BatchSpec = SPEC, model: TransformerConfig = MODEL) -> dict[str, Any]:
     """The figures of this module's docstring."""
 
     def ebt(steps: int, conditioning: str = "default", unroll: bool = False) -> Algorithm:
@@ -50,7 +50,7 @@ def run(repeats: str = "7", spec: BatchSpec = SPEC, model: TransformerConfig = M
         "ebt": training_step(ebt(2), spec, arrays=True),
         "naive": _naive_step(ebt(2), spec, 2, arrays=True),
     }
-    seconds = median_seconds(timed, int(repeats))
+    seconds = median_seconds(timed, repeats)
     ratios = lambda conditioning: {str(k): unrolled_flops(ebt(k, conditioning, True)) / base for k in STEPS}  # noqa: E731
     return {
         "flops_ratio": ratios("default"),

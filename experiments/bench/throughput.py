@@ -16,12 +16,12 @@ from ebm_jax.precision import Precision
 from experiments.bench.steps import median_seconds, training_step
 
 
-def run(size: str = "", batch: str = "64", repeats: str = "20") -> dict[str, Any]:
+def run(size: str = "", batch: int = 64, repeats: int = 20) -> dict[str, Any]:
     """Figures of one device; on a CPU a ``size`` must be named, since the default takes minutes a step."""
     device = jax.devices()[0]
     if device.platform == "cpu" and not size:
         raise UserError("throughput is for accelerators; name a size to run it on a CPU: throughput size=4xs batch=4")
-    spec = BatchSpec(batch_size=int(batch), context=256, vocab_size=256)
+    spec = BatchSpec(batch_size=batch, context=256, vocab_size=256)
     model, precision = TransformerConfig(size=size or "xs"), Precision(compute="bfloat16")
     steps = {
         "ebt": training_step(
@@ -29,7 +29,7 @@ def run(size: str = "", batch: str = "64", repeats: str = "20") -> dict[str, Any
         ),
         "transformer": training_step(LM(LMConfig(), model, spec.vocab_size, precision), spec, arrays=True),
     }
-    seconds = median_seconds(steps, int(repeats))
+    seconds = median_seconds(steps, repeats)
     figures: dict[str, Any] = {"device": device.device_kind, "size": size or "xs", "batch": spec.batch_size}
     for name, step in steps.items():
         figures[f"{name}_tokens_per_s"] = spec.batch_size * spec.context / seconds[name]

@@ -10,7 +10,8 @@ import pytest
 
 from ebm_jax import rng
 from ebm_jax.energy.schedule import Randomness, training_step_sizes
-from experiments.bench import naive, tiny
+from experiments.bench import naive
+from tests import tiny
 from tests.tiny import LENGTH, VOCAB, assert_trees_close, jit
 
 pytestmark = pytest.mark.usefixtures("x64")

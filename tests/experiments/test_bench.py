@@ -13,7 +13,7 @@ from experiments.bench.__main__ import main
 
 def test_ebt_step_gives_every_key():
     spec = BatchSpec(batch_size=2, context=16, vocab_size=16)
-    figures = ebt_step.run("1", spec, TransformerConfig(depth=2, width=32, heads=2))
+    figures = ebt_step.run(1, spec, TransformerConfig(depth=2, width=32, heads=2))
     assert set(figures["flops_ratio"]) == set(figures["flops_ratio_time_embed"]) == {"1", "2", "4"}
     assert figures["flops_ratio"]["1"] < figures["flops_ratio"]["2"] < figures["flops_ratio"]["4"]
     counted, naive = figures["flops_ratio_counted"], figures["flops_ratio_naive_counted"]
@@ -27,7 +27,17 @@ def test_throughput_prints_json_last(capsys):
     assert figures["ebt_tokens_per_s"] > 0 and figures["ebt_mfu"] is None
 
 
-@pytest.mark.parametrize("argv", [["nothing"], ["data", "what=1"]])
-def test_unknown_names_are_refused(argv, capsys):
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["nothing"], "'nothing' is not a benchmark: they are ebt_step, data, vocabulary, throughput"),
+        (["data", "ebt_step"], "is not a benchmark"),
+        (["data", "what=1"], "what=1: bench data takes repeats"),
+        (["vocabulary", "size=4xs"], "bench vocabulary takes no keys"),
+        (["throughput", "batch=many"], "batch=many cannot be read as int"),
+        (["throughput"], "throughput is for accelerators"),
+    ],
+)
+def test_mistakes_are_named(argv, message, capsys):
     assert run_cli(main, argv) == 2
-    assert "ebt_step" in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -11,7 +11,8 @@ from flax import linen as nn
 from ebm_jax.errors import UserError
 from ebm_jax.models.ebt import EBT
 from ebm_jax.models.transformer import TransformerConfig
-from experiments.bench import naive, tiny
+from experiments.bench import naive
+from tests import tiny
 from tests.tiny import CONDITIONINGS, DOUBLE, LENGTH, VOCAB, WIDTH
 
 pytestmark = pytest.mark.usefixtures("x64")
