@@ -252,7 +252,7 @@ def _import_weights(path: Path, experiment: Experiment, params: Params) -> Param
     state = read_state(path)
     layout = layout_of(state, experiment.config.model.block().heads)
     imported = from_reference(state, layout)
-    shapes = lambda tree: {jax.tree_util.keystr(p): x.shape for p, x in jax.tree_util.tree_leaves_with_path(tree)}  # noqa: E731
+    shapes = lambda tree: {jax.tree_util.keystr(p): x.shape for p, x in jax.tree_util.tree_leaves_with_path(tree)}
     theirs, ours = shapes(imported), shapes(params)
     for name in sorted(theirs.keys() | ours.keys()):
         if theirs.get(name) != ours.get(name):

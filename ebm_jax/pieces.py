@@ -37,7 +37,7 @@ class Pieces(NamedTuple):
 
     def paste(self, tree: PyTree, part: PyTree, piece: int | Array) -> PyTree:
         """``tree`` with its piece ``piece`` replaced by ``part``."""
-        put = lambda x, y: lax.dynamic_update_slice_in_dim(x, y, piece * self.size, axis=1)  # noqa: E731
+        put = lambda x, y: lax.dynamic_update_slice_in_dim(x, y, piece * self.size, axis=1)
         return part if self.number == 1 else jax.tree.map(put, tree, part)
 
     def join(self, make: Callable[[int | Array], PyTree]) -> PyTree:
@@ -48,12 +48,12 @@ class Pieces(NamedTuple):
         """``tree`` with every piece ``p`` replaced by ``make(p, piece)``, in its own memory."""
         if self.number == 1:
             return make(tree, 0)
-        body = lambda k, whole: self.paste(whole, make(self.cut(whole, k), k), k)  # noqa: E731
+        body = lambda k, whole: self.paste(whole, make(self.cut(whole, k), k), k)
         return lax.fori_loop(0, self.number, body, tree)
 
     def empty(self, part: PyTree) -> PyTree:
         """Zeros of the whole's shapes, from the shapes of one piece."""
-        whole = lambda x: jnp.zeros((x.shape[0], x.shape[1] * self.number, *x.shape[2:]), x.dtype)  # noqa: E731
+        whole = lambda x: jnp.zeros((x.shape[0], x.shape[1] * self.number, *x.shape[2:]), x.dtype)
         return jax.tree.map(whole, part)
 
 

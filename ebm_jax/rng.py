@@ -48,5 +48,5 @@ def uniform_rows(key: PRNGKey, index_B: Array, shape: tuple[int, ...], dtype, fi
 
 def _rows(draw: Callable[[PRNGKey], Array], key: PRNGKey, index_B: Array, length: int, first: int | Array) -> Array:
     positions = first + jnp.arange(length)
-    in_row = lambda row: jax.vmap(lambda t: draw(jax.random.fold_in(row, t)))(positions)  # noqa: E731
+    in_row = lambda row: jax.vmap(lambda t: draw(jax.random.fold_in(row, t)))(positions)
     return jax.vmap(in_row)(per_row(key, index_B))

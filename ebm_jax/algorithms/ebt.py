@@ -96,7 +96,7 @@ class EBT(Algorithm):
         total, (state, kept) = descent_objective(self.descent, params, data, state, repeats, draws)
         weight = jnp.sum(batch["weights"].astype(self.precision.reduce_dtype))
         last = jnp.asarray(sum(repeats)) - 1
-        as_sum = lambda x: WeightedSum(lax.stop_gradient(x), weight)  # noqa: E731
+        as_sum = lambda x: WeightedSum(lax.stop_gradient(x), weight)
         metrics = {
             "nll": as_sum(kept["nll"][last]),
             "nll_first": as_sum(kept["nll"][0]),
@@ -153,7 +153,7 @@ class EBT(Algorithm):
 
     def think(self, params: Params, batch: Batch, key: PRNGKey, thinking: ThinkingConfig | None = None) -> Thought:
         """Descends without training's randomness; keeps each step's cross-entropy per token, ``[I, B, T]``."""
-        keep = lambda state: cross_entropy(state, batch["targets"])  # noqa: E731
+        keep = lambda state: cross_entropy(state, batch["targets"])
         shape = (batch["inputs"].shape[1], self.vocab_size)
         return think(
             self.energy,
@@ -251,5 +251,5 @@ class EBT(Algorithm):
         }
         ring = empty_ring(replay.capacity, record)
         names = {1: ("batch",), 2: ("batch", "time"), 3: ("batch", "time", "act_vocab")}
-        box = lambda x: nn.LogicallyPartitioned(x, names=names[x.ndim])  # noqa: E731
+        box = lambda x: nn.LogicallyPartitioned(x, names=names[x.ndim])
         return ring.replace(records=jax.tree.map(box, ring.records))

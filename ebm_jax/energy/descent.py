@@ -185,7 +185,7 @@ def descend(
     kept, first = [], 0
     if model.shared_context:
         context = model.context(params, data, 0)
-        body = lambda y, k: run(context, landscape_of_step(repeats, k), y, k)  # noqa: E731
+        body = lambda y, k: run(context, landscape_of_step(repeats, k), y, k)
         return lax.scan(body, state, jnp.arange(count), unroll=count if unroll else 1)
     for landscape, times in enumerate(repeats):
         on = partial(run, model.context(params, data, landscape), landscape)

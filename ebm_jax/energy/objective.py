@@ -182,14 +182,14 @@ def _accumulate(descent: Descent, params, data, state, repeats, draws, gradients
     def on_landscape(state, objective, d_params, kept, landscape, first, times, final: bool):
         """All steps that share one context, then that context's backward pass."""
         scored_any = every_step or final
-        read = lambda p: model.context(p, data, landscape)  # noqa: E731
+        read = lambda p: model.context(p, data, landscape)
         if gradients and scored_any:
             context, pull = jax.vjp(read, params)
             d_context = jax.tree.map(jnp.zeros_like, context)
         else:
             context, pull, d_context = read(params), None, None
         which = (lambda k: landscape_of_step(repeats, k)) if model.shared_context else (lambda k: landscape)
-        body = lambda k, c: take(c, context, which(k), k, every_step, False)  # noqa: E731
+        body = lambda k, c: take(c, context, which(k), k, every_step, False)
         carry = (state, objective, d_params, d_context, kept)
         apart = final and descent.last_differs
         carry = _loop(first, times - apart, body, carry, descent.unroll)

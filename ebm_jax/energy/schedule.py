@@ -149,5 +149,5 @@ def initial_state(config: DescentConfig, draws: Randomness, shape: tuple[int, ..
         return jnp.zeros((draws.index_B.shape[0], *shape), dtype)
     key, pieces = rng.stream(draws.key, "initial"), pieces_of((1, *shape))
     part = (pieces.size, *shape[1:])
-    draw = lambda piece: rng.normal_rows(key, draws.index_B, part, dtype, piece * pieces.size)  # noqa: E731
+    draw = lambda piece: rng.normal_rows(key, draws.index_B, part, dtype, piece * pieces.size)
     return pieces.join(lambda piece: config.initial_scale * draw(piece))

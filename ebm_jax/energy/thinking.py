@@ -95,7 +95,7 @@ def think(
         if thinking.accept_lower:
             state, (energies, kept) = _descend_accepting(model, config, params, data, state, repeats, own, keep)
         else:
-            observe = lambda params, context, step, data, last: (jnp.zeros(()), (step.energies, keep(step.state)))  # noqa: E731
+            observe = lambda params, context, step, data, last: (jnp.zeros(()), (step.energies, keep(step.state)))
             state, (energies, kept) = descend(model, config, params, data, state, repeats, own, observe=observe)
         landscape = len(repeats) - 1
         context = model.context(params, data, landscape)
@@ -170,5 +170,5 @@ def _descend_accepting(model, config, params, data, state, repeats, draws, keep)
         energies.append(e)
         kept.append(k)
         index += times
-    join = lambda *parts: jnp.concatenate(parts)  # noqa: E731
+    join = lambda *parts: jnp.concatenate(parts)
     return state, (join(*energies), jax.tree.map(join, *kept))

@@ -63,7 +63,7 @@ def _entries(heads: int, network: Path_, conditioning: str, tied: bool, norm: st
     parts["dyt"] = {"weight": "scale", "bias": "bias", "alpha": "alpha"}
     for theirs, ours in norms:
         # Dynamic tanh keeps its one alpha as a vector of length 1.
-        of = lambda name: scalar if name == "alpha" else keep  # noqa: E731
+        of = lambda name: scalar if name == "alpha" else keep
         entries += [Entry(f"{theirs}.{a}", (*ours, b), *of(a)) for a, b in parts[norm].items()]
     if is_lm:
         return [*entries, Entry("output.weight", (*network, "head"), *flat)]

@@ -46,8 +46,8 @@ class Stack(nn.Module):
         # Reading any attribute runs ``setup``, which creates every parameter.
         init = functools.partial(block.init, method=lambda module: module.query)
         stacked = jax.vmap(lambda k: init(k)["params"])(jax.random.split(key, self.depth))
-        is_box = lambda x: isinstance(x, nn.meta.AxisMetadata)  # noqa: E731
-        add = lambda x: x.add_axis(0, {nn.PARTITION_NAME: "layers"}) if is_box(x) else x  # noqa: E731
+        is_box = lambda x: isinstance(x, nn.meta.AxisMetadata)
+        add = lambda x: x.add_axis(0, {nn.PARTITION_NAME: "layers"}) if is_box(x) else x
         return jax.tree.map(add, stacked, is_leaf=is_box)
 
     def hidden(self, x_BxTxD: Array, turn: Rotation, visible: Array, step_D: Array | None = None) -> Array:

@@ -51,7 +51,7 @@ def run(repeats: int = 7, spec: BatchSpec = SPEC, model: TransformerConfig = MOD
         "naive": _naive_step(ebt(2), spec, 2, arrays=True),
     }
     seconds = median_seconds(timed, repeats)
-    ratios = lambda conditioning: {str(k): unrolled_flops(ebt(k, conditioning, True)) / base for k in STEPS}  # noqa: E731
+    ratios = lambda conditioning: {str(k): unrolled_flops(ebt(k, conditioning, True)) / base for k in STEPS}
     return {
         "flops_ratio": ratios("default"),
         "flops_ratio_time_embed": ratios("time_embed"),

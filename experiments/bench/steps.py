@@ -25,7 +25,7 @@ class Step(NamedTuple):
 def training_step(algorithm: Algorithm, spec: BatchSpec, arrays: bool = False) -> Step:
     """The step on shapes, or on real arrays."""
     key = jax.random.key(0)
-    make = lambda k: unbox(algorithm.init(k, spec))  # noqa: E731
+    make = lambda k: unbox(algorithm.init(k, spec))
     variables: Variables = jax.jit(make)(key) if arrays else jax.eval_shape(make, key)
     frozen = variables.replace(params=None)
 

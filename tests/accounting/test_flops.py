@@ -43,7 +43,7 @@ def test_unused_work_is_not_counted_and_a_branch_counts_its_dearest_arm():
         return a
 
     assert count_flops(unused, A) == 0
-    branch = lambda a: lax.cond(a[0, 0] > 0, lambda x: x @ W @ W, lambda x: x @ W, a)  # noqa: E731
+    branch = lambda a: lax.cond(a[0, 0] > 0, lambda x: x @ W @ W, lambda x: x @ W, a)
     assert count_flops(branch, A) == 2 * ONE
 
 

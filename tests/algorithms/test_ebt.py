@@ -124,14 +124,14 @@ def test_what_stands_in_the_padding_changes_nothing():
 def test_packed_documents_have_the_loss_and_gradient_of_documents_alone():
     """Two documents (2 and 3 tokens) in one row beside an empty row, and each in a row of its own."""
     params, batch = tiny.parameters(algorithm("S1")), tiny.batch() | {"initial": rows()["initial"]}
-    integers = lambda *values: jnp.asarray(values, jnp.int32)  # noqa: E731
-    scored = lambda *values: jnp.asarray(values, jnp.float32)  # noqa: E731
+    integers = lambda *values: jnp.asarray(values, jnp.int32)
+    scored = lambda *values: jnp.asarray(values, jnp.float32)
     packed = batch | {
         "segments": integers([1, 1, 2, 2, 2], [0] * 5),
         "positions": integers([0, 1, 0, 1, 2], [0] * 5),
         "weights": scored([1] * 5, [0] * 5),
     }
-    apart = lambda x: jnp.stack([x[0], jnp.roll(x[0], -2, axis=0)])  # noqa: E731
+    apart = lambda x: jnp.stack([x[0], jnp.roll(x[0], -2, axis=0)])
     alone = {k: apart(batch[k]) for k in ("inputs", "targets", "initial")} | {
         "segments": integers([1, 1, 0, 0, 0], [1, 1, 1, 0, 0]),
         "positions": integers([0, 1, 0, 0, 0], [0, 1, 2, 0, 0]),
@@ -188,7 +188,7 @@ def test_smoothed_targets_and_the_contrast_of_energies():
         contrast = -jax.nn.log_softmax(jnp.stack([-at_true, -energy]), axis=0)[0]
         return total + coef * (contrast * batch["weights"]).sum() / batch["weights"].sum(), seen
 
-    loss = lambda params: model.loss(params, None, batch, KEY, 0).terms["prediction"].value.mean()  # noqa: E731
+    loss = lambda params: model.loss(params, None, batch, KEY, 0).terms["prediction"].value.mean()
     ours, gradient = jit(jax.value_and_grad(loss))(params)
     expected, starts = value(params, None)
     np.testing.assert_allclose(ours, expected, rtol=1e-11)

@@ -136,7 +136,7 @@ def test_microbatches_have_the_gradient_and_records_of_the_whole():
     params, batch = tiny.parameters(algorithm), tiny.batch(rows=4, pads=1)
     batch["weights"] = batch["weights"].at[0, 1:].set(0.0)
     batch["initial"] = jnp.asarray(np.random.default_rng(0).standard_normal((4, LENGTH, VOCAB)))
-    loss = lambda params, part: algorithm.loss(params, None, part, KEY, 0)  # noqa: E731
+    loss = lambda params, part: algorithm.loss(params, None, part, KEY, 0)
     whole, parts = (jit(lambda p, n=n: gradients(loss, p, batch, n))(params) for n in (1, 2))
     assert_trees_close(parts[0], whole[0], 1e-10, 1e-12)
     assert_trees_close(parts[1].terms, whole[1].terms, 1e-12)
@@ -153,7 +153,7 @@ def test_half_precision_runs_and_stays_close():
         assert shapes["step_size"].dtype == jnp.float32
         assert shapes["network"]["embed"].dtype == jnp.bfloat16
         params, batch = tiny.generic(shapes) | {"step_size": jnp.float32(2), "noise": jnp.float32(0)}, tiny.batch()
-        loss = lambda p: half.loss(p, None, batch, KEY, 0).terms["prediction"].value.mean()  # noqa: E731
+        loss = lambda p: half.loss(p, None, batch, KEY, 0).terms["prediction"].value.mean()
         value, gradient = jit(jax.value_and_grad(loss))(params)
         wide = jax.tree.map(lambda p: p.astype(jnp.float32), params)
         expected = jit(lambda p: single.loss(p, None, batch, KEY, 0).terms["prediction"].value.mean())(wide)

@@ -92,7 +92,7 @@ def descended(variant):
     state = reference_state(variant)
     params = jax.tree.map(jnp.asarray, from_reference(state, layout_of(state, HEADS)))
     rows = batch()
-    keep = lambda params, context, step, data, last: (0.0, (step.state, step.energies))  # noqa: E731
+    keep = lambda params, context, step, data, last: (0.0, (step.state, step.energies))
 
     def run(params):
         draws = Randomness(jax.random.key(0), rows["index"])

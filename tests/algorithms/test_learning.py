@@ -22,7 +22,7 @@ def train(algorithm, batch_of, steps, learning_rate):
     def step(carry, k):
         params, state = carry
         key = jax.random.fold_in(jax.random.key(1), k)
-        loss = lambda p: algorithm.loss(p, variables, batch_of(key, k), key, k).terms["prediction"].value.mean()  # noqa: E731
+        loss = lambda p: algorithm.loss(p, variables, batch_of(key, k), key, k).terms["prediction"].value.mean()
         value, gradient = jax.value_and_grad(loss)(params)
         updates, state = optimizer.update(gradient, state, params)
         return (optax.apply_updates(params, updates), state), value

@@ -43,7 +43,7 @@ def test_noise_differs_between_steps_rows_and_keys():
     base = one(noisy, state=zeros)[0]
     assert (base != one(noisy, state=zeros, index=1)[0]).any()
     assert (base != one(noisy, state=zeros, random=draws(seed=1))[0]).any()
-    eps = lambda index: rng.normal_rows(draws().key, jnp.asarray(index, jnp.uint32), SHAPE, jnp.float64)  # noqa: E731
+    eps = lambda index: rng.normal_rows(draws().key, jnp.asarray(index, jnp.uint32), SHAPE, jnp.float64)
     assert (eps((0, 1))[1] == eps((1, 0))[0]).all()
     assert (eps((0, 1))[0] != eps((0, 1))[1]).any()
 
@@ -76,10 +76,8 @@ def test_the_loop_is_its_steps(shared, unroll):
         toy.parameters(noise=0.2),
         toy.data(),
     )
-    observe = lambda params, context, step, data, last: (0.0, (step.state, step.energies))  # noqa: E731
-    run = lambda z: descend(  # noqa: E731
-        model, config, params, data, z, (1, 2), draws(), observe=observe, unroll=unroll
-    )
+    observe = lambda params, context, step, data, last: (0.0, (step.state, step.energies))
+    run = lambda z: descend(model, config, params, data, z, (1, 2), draws(), observe=observe, unroll=unroll)
     last, (states, energies) = jit(run)(toy.initial())
     state = toy.initial()
     for k, m in enumerate((0, 1, 1)):

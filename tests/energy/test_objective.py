@@ -32,7 +32,7 @@ def objective(settings, repeats, *, shared=False, unroll=False, last_differs=Fal
     """``params -> (loss, (state, kept))``; ``repeats`` may be arrays."""
     config = DescentConfig(**settings)
     model = toy.model(config.space, shared=shared, shift=shift)
-    sizes = lambda params, draws, shape: fixed_step_size(params)  # noqa: E731
+    sizes = lambda params, draws, shape: fixed_step_size(params)
     descent = Descent(model, config, toy.observer(config.loss_on), sizes, last_differs, unroll)
     draws = Randomness(jax.random.key(0), jnp.arange(toy.ROWS, dtype=jnp.uint32))
     return lambda params, repeats=repeats: descent_objective(descent, params, toy.data(), toy.initial(), repeats, draws)
@@ -111,9 +111,9 @@ def test_gradient_of_a_detached_descent_is_two_first_order_passes():
     @jit
     def two_passes(params, start, after, m):
         p = jax.nn.softmax(start)
-        nll = lambda z: -jnp.take_along_axis(jax.nn.log_softmax(z), data["targets"][..., None], -1).sum()  # noqa: E731
+        nll = lambda z: -jnp.take_along_axis(jax.nn.log_softmax(z), data["targets"][..., None], -1).sum()
         v = jax.grad(nll)(after) / len(starts)
-        along = lambda params: jax.jvp(lambda p: energy(params, p, m), (p,), (v,))[1]  # noqa: E731
+        along = lambda params: jax.jvp(lambda p: energy(params, p, m), (p,), (v,))[1]
         by_params = jax.tree.map(lambda g: -params["step_size"] * g, jax.grad(along)(params))
         return by_params | {"step_size": -jnp.sum(v * jax.grad(energy, argnums=1)(params, p, m))}
 

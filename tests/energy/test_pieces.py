@@ -74,7 +74,7 @@ def test_an_ebt_in_pieces_is_the_ebt(monkeypatch):
         return output.terms["prediction"].value.mean(), output.metrics
 
     def results():
-        both = lambda p: (jax.value_and_grad(loss, has_aux=True)(p), algorithm.think(p, batch, key))  # noqa: E731
+        both = lambda p: (jax.value_and_grad(loss, has_aux=True)(p), algorithm.think(p, batch, key))
         return tiny.jit(both)(params)
 
     whole = results()
@@ -85,7 +85,7 @@ def test_an_ebt_in_pieces_is_the_ebt(monkeypatch):
 def test_no_array_is_made_whole_where_pieces_suffice(monkeypatch):
     """Of arrays as wide as the state, the program of a gradient has those that live from piece to piece, and no others."""
     make_wide(monkeypatch, toy.VOCAB)
-    trained = lambda params: function_of({"noise": 0.5})(params)[0]  # noqa: E731
+    trained = lambda params: function_of({"noise": 0.5})(params)[0]
     text = str(jax.make_jaxpr(trained)(toy.parameters()))
     shape = f"f64[{toy.ROWS},{toy.LENGTH},{toy.VOCAB}] = "
     made = {line.split(shape)[1].split()[0].split("[")[0] for line in text.splitlines() if shape in line}

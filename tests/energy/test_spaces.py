@@ -118,7 +118,7 @@ def test_a_constant_added_to_the_energy_changes_no_state():
 def test_updates_do_not_depend_on_the_other_rows():
     """The gradient is of the sum over positions, so a row alone takes the same step."""
     model, params, z, data = toy.model(), toy.parameters(), toy.initial(), toy.data()
-    gradient = lambda rows: energies_and_gradient(  # noqa: E731
+    gradient = lambda rows: energies_and_gradient(
         model,
         params,
         model.context(params, {"x": data["x"][rows]}, 1),

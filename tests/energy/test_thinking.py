@@ -28,7 +28,7 @@ def draws():
 @functools.cache
 def thought(config=CONFIG, step_size=0.7, **thinking):
     params, keep = toy.parameters(step_size=step_size, noise=config.noise), lambda state: state
-    run = lambda params: think(  # noqa: E731
+    run = lambda params: think(
         toy.model(config.space),
         config,
         ThinkingConfig(**thinking),
@@ -73,7 +73,7 @@ def test_every_position_chooses_its_own_candidate(select):
     best = {"min": final.argmin(0), "max": final.argmax(0), "max_gap": gap.argmax(0)}[select]
     assert len(np.unique(best)) > 1, "positions differ in what they choose"
     chosen = thought(candidates=3, select=select)
-    pick = lambda values: np.take_along_axis(np.stack(values), best[None, ..., None], 0)[0]  # noqa: E731
+    pick = lambda values: np.take_along_axis(np.stack(values), best[None, ..., None], 0)[0]
     np.testing.assert_allclose(chosen.state, pick([c[0] for c in candidates]), rtol=0, atol=1e-13)
     np.testing.assert_allclose(chosen.final_energy_BxT, np.take_along_axis(final, best[None], 0)[0], rtol=0, atol=1e-13)
     for k in range(2):

@@ -75,7 +75,7 @@ def naive_loss(params, repeats, mode, last_only, space="prob_as_logit", normalis
         seen.append(z)
         soft = normalise == "every_step" or (normalise == "first_landscape" and m == 0)
         p = jax.nn.softmax(z) if soft else z
-        energy = lambda p, m=m: of.energy(params, of.context(params, rows, m), rows, p @ params["table"], m).sum()  # noqa: E731
+        energy = lambda p, m=m: of.energy(params, of.context(params, rows, m), rows, p @ params["table"], m).sum()
         g = jax.grad(energy)(p)
         g = jax.lax.stop_gradient(g) if mode == "truncate" and k + 1 < len(landscapes) else g
         z = p - alpha * g if space == "prob_as_logit" else z - alpha * g

@@ -21,7 +21,7 @@ def softmax(x):
 def test_values_and_gradients(smoothing):
     target = (1 - smoothing) * np.eye(5)[TARGETS] + smoothing / 5
     expected = -(target * np.log(softmax(LOGITS))).sum(-1)
-    ours = lambda logits: cross_entropy(logits, jnp.asarray(TARGETS), smoothing)  # noqa: E731
+    ours = lambda logits: cross_entropy(logits, jnp.asarray(TARGETS), smoothing)
     np.testing.assert_allclose(ours(jnp.asarray(LOGITS)), expected, rtol=1e-12)
     gradient = jax.grad(lambda logits: ours(logits).sum())(jnp.asarray(LOGITS))
     np.testing.assert_allclose(gradient, softmax(LOGITS) - target, rtol=0, atol=1e-14)

@@ -53,7 +53,7 @@ def compiled(conditioning):
 @functools.cache
 def influence(conditioning):
     """``(params, rows, e, i) -> (d energy_i / d embed, d energy_i / d e)`` of row 0."""
-    energy = lambda embed, e, params, rows, i: energies(conditioning)(params | {"embed": embed}, rows, e)[0, i]  # noqa: E731
+    energy = lambda embed, e, params, rows, i: energies(conditioning)(params | {"embed": embed}, rows, e)[0, i]
     grad = tiny.jit(jax.grad(energy, argnums=(0, 1)))
     return lambda params, rows, e, i: grad(params["embed"], e, params, rows, i)
 
@@ -115,7 +115,7 @@ def test_packed_documents_have_the_energies_of_documents_alone(conditioning):
     segments = jnp.asarray([[1, 1, 2, 2, 2]] * 2, jnp.int32)
     positions = jnp.asarray([[0, 1, 0, 1, 2]] * 2, jnp.int32)
     together = compiled(conditioning)(params, (inputs, positions, segments), e)[0]
-    pad = lambda x, n: jnp.pad(x, [(0, LENGTH - n)] + [(0, 0)] * (x.ndim - 1))  # noqa: E731
+    pad = lambda x, n: jnp.pad(x, [(0, LENGTH - n)] + [(0, 0)] * (x.ndim - 1))
     alone_inputs = jnp.stack([pad(inputs[0, :2], 2), pad(inputs[0, 2:], 3)])
     alone_e = jnp.stack([pad(e[0, :2], 2), pad(e[0, 2:], 3)])
     alone_segments = jnp.asarray([[1, 1, 0, 0, 0], [1, 1, 1, 0, 0]], jnp.int32)
@@ -167,7 +167,7 @@ def test_adaln_zero_and_a_zero_head_start_at_zero(model):
 def test_a_zero_head_gives_zero_energy_and_gets_a_gradient():
     params, rows = parameters("time_embed"), rows_of(tiny.batch())
     assert (compiled("time_embed")(params | {"head": jnp.zeros(WIDTH)}, rows, guesses()) == 0).all()
-    total = lambda head: energies("time_embed")(params | {"head": head}, rows, guesses()).sum()  # noqa: E731
+    total = lambda head: energies("time_embed")(params | {"head": head}, rows, guesses()).sum()
     assert np.abs(tiny.jit(jax.grad(total))(jnp.zeros(WIDTH))).max() > 1e-3
 
 

@@ -64,7 +64,7 @@ def test_loss_is_the_mean_over_scored_tokens():
 
 def test_label_smoothing_changes_the_loss_and_not_the_metric():
     params, batch = model()[1], tiny.batch()
-    run = lambda algorithm: tiny.jit(lambda: algorithm.loss(params, None, batch, jax.random.key(0), 0))()  # noqa: E731
+    run = lambda algorithm: tiny.jit(lambda: algorithm.loss(params, None, batch, jax.random.key(0), 0))()
     plain, smooth = run(tiny.lm()), run(tiny.lm(label_smoothing=0.1))
     assert smooth.metrics["nll"].total == plain.metrics["nll"].total
     assert abs(smooth.terms["prediction"].value.total - plain.terms["prediction"].value.total) > 1e-3

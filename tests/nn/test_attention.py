@@ -58,12 +58,12 @@ def test_a_key_of_one_s_own_is_a_diagonal_beside_the_mask(scale):
 def test_gradients_of_a_gradient_are_finite_under_a_mask():
     """Masked scores are minus infinity; neither derivative may turn them into NaN."""
     q, k, v, own_k, own_v = arrays(5)
-    inner = lambda q: attend_with_self(q, k, v, own_k, own_v, causal()).sum()  # noqa: E731
+    inner = lambda q: attend_with_self(q, k, v, own_k, own_v, causal()).sum()
     outer = jax.jit(jax.grad(lambda q: jnp.sum(jax.grad(inner)(q) ** 2)))(q)
     assert np.isfinite(outer).all()
     h = 1e-6
     direction = arrays(6)[-1]
-    size = lambda q: float(jnp.sum(jax.grad(inner)(q) ** 2))  # noqa: E731
+    size = lambda q: float(jnp.sum(jax.grad(inner)(q) ** 2))
     slope = (size(q + h * direction) - size(q - h * direction)) / (2 * h)
     np.testing.assert_allclose(jnp.sum(outer * direction), slope, rtol=1e-6)
 

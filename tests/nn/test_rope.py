@@ -26,7 +26,7 @@ def test_pairs_are_turned_by_their_angles():
 
 def test_scores_depend_on_the_distance_alone():
     q, k = np.random.default_rng(1).standard_normal((2, 1, 8))
-    score = lambda i, j: float(turned(q, [i])[0] @ turned(k, [j])[0])  # noqa: E731
+    score = lambda i, j: float(turned(q, [i])[0] @ turned(k, [j])[0])
     assert score(3, 1) == pytest.approx(score(12, 10), abs=1e-5)
     assert abs(score(3, 1) - score(4, 1)) > 1e-4
 

@@ -53,7 +53,7 @@ def loss_and_gradient(**options):
 
     def loss(params):
         context = stack.apply(params, real, turn, visible, method="context")
-        energy = lambda e: stack.apply(params, e, context, following, visible, method="candidate").sum()  # noqa: E731
+        energy = lambda e: stack.apply(params, e, context, following, visible, method="candidate").sum()
         value, gradient = jax.value_and_grad(energy)(guess)
         return value + jnp.sum(gradient**2)
 
@@ -107,7 +107,7 @@ def test_a_single_block_computes_only_keys_and_values_of_the_context():
 
 def test_unknown_choices_are_named():
     real, _, turn, _, visible, step = inputs()
-    init = lambda stack: jax.eval_shape(  # noqa: E731
+    init = lambda stack: jax.eval_shape(
         lambda: stack.init(jax.random.key(0), real, turn, visible, step, method="hidden")
     )
     with pytest.raises(UserError, match=r"model\.remat='some' is not one of none, full"):

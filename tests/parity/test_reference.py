@@ -43,7 +43,7 @@ def load(path):
         arrays = {k: f[k] for k in f.files}
     options = json.loads(str(arrays.pop("config")))
     check_options(options)
-    pick = lambda prefix: {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}  # noqa: E731
+    pick = lambda prefix: {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
     return options, arrays, pick("param/"), pick("grad/")
 
 
@@ -97,7 +97,7 @@ def test_ebt(ebt_file):
 
     @jax.jit
     def chain(params, state):
-        keep = lambda params, context, step, data, last: (0.0, (step.state, step.energies))  # noqa: E731
+        keep = lambda params, context, step, data, last: (0.0, (step.state, step.energies))
         return descend(algorithm.energy, config, params, batch, state, repeats, draws, observe=keep)[1]
 
     @jax.jit
