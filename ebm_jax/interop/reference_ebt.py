@@ -202,7 +202,7 @@ def write_state(path: str | Path, state: State) -> None:
             from safetensors.numpy import save_file
         except ImportError:
             raise UserError('writing .safetensors needs the hf extra: pip install "ebm_jax[hf]"') from None
-        save_file({k: np.ascontiguousarray(v) for k, v in state.items()}, str(path))
+        save_file({k: np.array(v, order="C") for k, v in state.items()}, str(path))
     else:
         raise UserError(f"{path}: cannot write {path.suffix or 'a file without suffix'}; use .npz or .safetensors")
 
