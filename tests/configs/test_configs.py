@@ -53,6 +53,6 @@ def test_docstring_is_the_record(path):
 def test_sweep_points_apply(path):
     base, sweep = load_sweep(path)
     config = load_config(ROOT / base, ExperimentConfig)
-    for point in sweep:
-        assert override(config, point.overrides) != config or len(sweep) == 1
+    configs = [to_dict(override(config, point.overrides)) for point in sweep]
+    assert all(a != b for i, a in enumerate(configs) for b in configs[:i]), "two points are the same run"
     assert len({p.name for p in sweep}) == len(sweep)
