@@ -11,6 +11,7 @@ from experiments.bench import ebt_step
 from experiments.bench.__main__ import main
 
 
+@pytest.mark.slow
 def test_ebt_step_gives_every_key():
     spec = BatchSpec(batch_size=2, context=16, vocab_size=16)
     figures = ebt_step.run(1, spec, TransformerConfig(depth=2, width=32, heads=2))

@@ -17,7 +17,8 @@ SHORT = [
 ]
 
 
-@pytest.mark.parametrize("method", [pytest.param("lm", marks=pytest.mark.slow), "ebt"])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lm", "ebt"])
 def test_round_trip_through_a_reference_checkpoint(method, tmp_path):
     config = f"configs/smoke/{method}.py"
     settings = [*SHORT, f"data.cache_dir={tmp_path / 'data'}", "mesh.data=-1"]
