@@ -267,7 +267,7 @@ def _published(folder: Path, name: str, precision: Precision, mesh: MeshConfig, 
         params=params,
         tokenizer=tokenizer,
         context=published.context,
-        prefix=_prefix(folder, tokenizer),
+        prefix=published_prefix(folder, tokenizer),
         ends=_ends(folder, published.eos_ids, tokenizer),
         mesh=devices,
         rules=rules,
@@ -284,7 +284,7 @@ def tokenizer_source(folder: Path) -> str:
     raise UserError(f"{folder} has neither tokenizer.json nor tokenizer.model")
 
 
-def _prefix(folder: Path, tokenizer: Tokenizer) -> tuple[int, ...]:
+def published_prefix(folder: Path, tokenizer: Tokenizer) -> tuple[int, ...]:
     """What the published tokenizer puts in front of a text: its own template, or a Llama tokenizer's begin token."""
     settings = folder / "tokenizer_config.json"
     said = read_json(settings).get("add_bos_token") if settings.is_file() else None

@@ -1,29 +1,26 @@
-"""Says how often a trained reward model agrees with people's choices, beside what length alone would decide.
+"""Says how often a reward model agrees with people's choices, beside what length alone would decide.
 
 usage: python -m experiments.preferences RUN_DIR [key=value ...] [checkpoint=STEP]
+       python -m experiments.preferences MODEL source=pairs:PATH [key=value ...] [out=FOLDER] [dtype=bfloat16]
 
   split=validation         train, validation or test           batch_size=32   texts scored at once
   source=pairs:PATH        other pairs, read whole             checkpoint=STEP   a checkpoint other than the newest
 
-Prints a table of each file of pairs and writes RUN_DIR/preferences.json.
+MODEL is a published ...ForSequenceClassification with one label: a folder, OWNER/NAME or gs://BUCKET/FOLDER. Prints a table of
+each file of pairs and writes preferences.json into the run, or into out= (by default runs/preferences/NAME).
 """
 
 import sys
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import jax
-import numpy as np
-
 from ebm_jax import cli
-from ebm_jax.algorithms.reward_model import RewardModel
 from ebm_jax.errors import UserError
 from ebm_jax.evals.preferences import preference_record
-from ebm_jax.experiment import open_run
 from ebm_jax.overrides import override
-from ebm_jax.parallel.multihost import to_global
-from ebm_jax.parallel.rules import use
+from ebm_jax.precision import Precision
+from ebm_jax.records import RUN
+from ebm_jax.reward import open_reward
 from ebm_jax.training.record import write_json
 
 
@@ -37,35 +34,32 @@ class PreferenceOptions:
 
 
 def main(argv: list[str]) -> int:
-    parts = cli.arguments(argv, options=("checkpoint",))
+    parts = cli.arguments(argv, options=("checkpoint", "out", "dtype"))
     if "--help" in parts.flags:
         print(__doc__)
         return 0
     if len(parts.positionals) != 1:
-        raise UserError("one run directory is expected: python -m experiments.preferences RUN_DIR [key=value ...]")
-    workdir, options = Path(parts.positionals[0]), override(PreferenceOptions(), parts.overrides)
-    checkpoint = parts.options.get("checkpoint")
+        raise UserError("one reward model is expected: python -m experiments.preferences RUN_DIR [key=value ...]")
+    name, options = parts.positionals[0], override(PreferenceOptions(), parts.overrides)
+    checkpoint, is_run = parts.options.get("checkpoint"), (Path(name).expanduser() / RUN).is_file()
     if checkpoint is not None and not checkpoint.isdigit():
         raise UserError(f"checkpoint={checkpoint!r} is not a step number")
-    experiment, params, step = open_run(workdir, int(checkpoint) if checkpoint else None)
-    algorithm, mesh = experiment.algorithm, experiment.program.mesh
-    if not isinstance(algorithm, RewardModel):
-        raise UserError(f"algorithm={experiment.config.algorithm.kind} gives no rewards: only reward_model does")
-    data, split = experiment.config.data, options.split
+    if not is_run and options.source is None:
+        raise UserError(f"{name} is no run with pairs of its own: add source=pairs:PATH")
+    kind = parts.options.get("dtype", "float32")
+    reward = open_reward(
+        name,
+        step=int(checkpoint) if checkpoint else None,
+        precision=Precision(param=kind, compute=kind),
+        rows=options.batch_size,
+    )
+    data, split = reward.data, options.split
     if options.source is not None:
         data, split = data.evaluation_of(options.source), "test"
-    scored = jax.jit(algorithm.score)
-    place = partial(to_global, mesh=mesh)
-    with use(mesh, experiment.program.rules):
-        record = preference_record(
-            lambda batch: np.asarray(scored(params, place(batch))),
-            data,
-            experiment.data.tokenizer,
-            split=split,
-            batch_size=options.batch_size,
-        )
-    record = {"name": experiment.config.name, "step": step} | record
-    write_json(workdir / "preferences.json", record)
+    record = preference_record(reward.of_tokens, data, reward.tokenizer, split=split)
+    record = {"name": reward.name, "step": reward.step} | record
+    default = name if is_run else Path("runs/preferences") / Path(name).name
+    write_json(Path(parts.options.get("out", default)) / "preferences.json", record)
     print(table(record))
     return 0
 
@@ -75,7 +69,8 @@ def table(record: dict) -> str:
     span = lambda figures, name: "{:.3f} [{:.3f}, {:.3f}]".format(figures[name], *figures[f"{name}_interval"])
     columns = ("accuracy", "longer", "shorter", "gain")
     width = max(len(name) for name in record["files"])
-    lines = [f"{record['name']} at step {record['step']}: {record['source']}, {record['split']}"]
+    at = "" if record["step"] is None else f" at step {record['step']}"
+    lines = [f"{record['name']}{at}: {record['source']}, {record['split']}"]
     lines.append(f"  {'':<{width}}  pairs  " + "  ".join(f"{name:<20}" for name in columns).rstrip())
     for name, figures in record["files"].items():
         shown = "  ".join(f"{span(figures, column):<20}" for column in columns).rstrip()

@@ -1,6 +1,5 @@
 """A published model writes and scores text: the same whatever runs beside it and wherever its weights lie."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -12,27 +11,16 @@ from ebm_jax.errors import UserError
 from ebm_jax.evals.tasks import Prompt
 from ebm_jax.language_model import open_model
 from ebm_jax.parallel.mesh import MeshConfig
+from tests.letters import GOLDEN, WORDS, letters
 
 pytest.importorskip("safetensors")
-tokenizers = pytest.importorskip("tokenizers")
-GOLDEN = Path(__file__).parent / "parity" / "golden"
-WORDS = ["<pad>", "<s>", "</s>", *"abcdefghijklmnopqrstuvwxyz"]
 PROMPTS = [Prompt(text) for text in ("h e l l o", "a b", "t h e q u i c k b r o w n f o x", "z", "y o u")]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A tiny Llama whose tokens are letters."""
-    folder = Path(shutil.copytree(GOLDEN / "llama3_tied", tmp_path_factory.mktemp("model") / "letters"))
-    model = tokenizers.models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="<pad>")
-    letters = tokenizers.Tokenizer(model)
-    letters.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    letters.post_processor = tokenizers.processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    letters.add_special_tokens(["<pad>", "<s>", "</s>"])
-    letters.save(str(folder / "tokenizer.json"))
-    template = "{% for m in messages %}{{ m.role[0] }} {{ m.content }} {% endfor %}"
-    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template, "bos_token": "<s>"}))
-    return folder
+    return letters(GOLDEN / "llama3_tied", tmp_path_factory.mktemp("model") / "letters")
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,12 @@ from typing import ClassVar, cast
 
 from ebm_jax.algorithm import LossOutput, Variables
 from ebm_jax.algorithms.adapted import Adapted
+from ebm_jax.algorithms.token_nll import token_nll
 from ebm_jax.errors import UserError
 from ebm_jax.losses.preference import bradley_terry, choice_accuracy, off_center
 from ebm_jax.models.lm import TransformerLM
 from ebm_jax.models.lora import LoraConfig
-from ebm_jax.models.reward import reward_transformer, rewards_of_pairs, rewards_of_rows
+from ebm_jax.models.reward import next_of_better, reward_transformer, rewards_of_pairs, rewards_of_rows
 from ebm_jax.models.transformer import TransformerConfig
 from ebm_jax.precision import Precision
 from ebm_jax.types import Array, Batch, Params, PRNGKey
@@ -28,17 +29,21 @@ class RewardModelConfig:
     """Difference that the two rewards are to have at least."""
     centering: float = 0.0
     """Coefficient of (r_chosen + r_rejected)^2, which keeps rewards around zero."""
+    language: float = 0.0
+    """Coefficient of the cross-entropy of the better texts, which keeps the trunk a language model: it guards few pairs against
+    being learned by heart (Yang et al. 2024, "Regularizing hidden states enables learning generalizable reward model")."""
     lora: LoraConfig | None = None
     """Adapters to train, beside the head, in place of all weights; none trains all."""
 
     def __post_init__(self) -> None:
-        for name in ("margin", "centering"):
+        for name in ("margin", "centering", "language"):
             if getattr(self, name) < 0:
                 raise UserError(f"algorithm.{name}={getattr(self, name)} must not be negative")
 
 
 class RewardModel(Adapted):
-    """loss = mean of -log sigmoid(r_chosen - r_rejected - margin) + centering * (r_chosen + r_rejected)^2 over pairs.
+    """loss = mean of -log sigmoid(r_chosen - r_rejected - margin) + centering * (r_chosen + r_rejected)^2 over pairs
+    + language * mean of CE(logits_t, x_{t+1}) over the better texts' tokens.
 
     A reward is read at a text's last token, so padding behind it does not matter.
     """
@@ -49,11 +54,13 @@ class RewardModel(Adapted):
         self, config: RewardModelConfig, model: TransformerConfig, vocab_size: int, precision: Precision
     ) -> None:
         self.config, self.lora, self.vocab_size = config, config.lora, vocab_size
-        self.module = reward_transformer(model, vocab_size, precision)
+        self.module = reward_transformer(model, vocab_size, precision, writes=config.language > 0)
         self.language_model = TransformerLM(model, vocab_size, precision)
 
     def loss(self, params: Params, variables: Variables, batch: Batch, key: PRNGKey, step) -> LossOutput:
-        rewards_BxT = self._rewards(self.deployed(params, variables.frozen), batch)
+        network = self.deployed(params, variables.frozen)
+        hidden_BxTxD = self._hidden(network, batch)
+        rewards_BxT = self._rewards(network, hidden_BxTxD)
         chosen, rejected, there = rewards_of_pairs(rewards_BxT, batch["segments"])
         nll = weighted_sum(bradley_terry(chosen, rejected, self.config.margin), there)
         terms = {"preference": Term(1.0, nll)}
@@ -65,16 +72,24 @@ class RewardModel(Adapted):
             "difference": weighted_sum(chosen - rejected, there),
             "reward": weighted_sum((chosen + rejected) / 2, there),
         }
+        if self.config.language:
+            targets, counts = next_of_better(batch["inputs"], batch["segments"])
+            written = weighted_sum(token_nll(self.module, network, hidden_BxTxD, targets), counts)
+            terms["language"] = Term(self.config.language, written)
+            metrics["language_nll"] = written
         return LossOutput(terms, metrics)
 
     def score(self, params: Params, batch: Batch) -> Array:
         """The reward of each row's text, ``[B]``, by deployed parameters; needs ``inputs``, ``positions``, ``segments``."""
-        return rewards_of_rows(self._rewards(params, batch), batch["segments"])
+        return rewards_of_rows(self._rewards(params, self._hidden(params, batch)), batch["segments"])
 
     def evaluate(self, params: Params, variables: Variables, batch: Batch, key: PRNGKey) -> dict[str, WeightedSum]:
         """Accuracy and negative log-likelihood of the choices, the rewards and their difference; means over pairs."""
         return self.loss(params, variables, batch, key, 0).metrics
 
-    def _rewards(self, params: Params, batch: Batch) -> Array:
+    def _hidden(self, network: Params, batch: Batch) -> Array:
         rows = (batch["inputs"], batch["positions"], batch["segments"])
-        return cast(Array, self.module.apply({"params": params}, *rows))
+        return cast(Array, self.module.apply({"params": network}, *rows, method="hidden"))
+
+    def _rewards(self, network: Params, hidden_BxTxD: Array) -> Array:
+        return cast(Array, self.module.apply({"params": network}, hidden_BxTxD, method="rewards"))

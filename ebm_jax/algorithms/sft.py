@@ -3,17 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
-import jax
-import jax.numpy as jnp
-from jax import lax
-
 from ebm_jax.algorithm import LossOutput, Variables
 from ebm_jax.algorithms.adapted import Adapted
 from ebm_jax.algorithms.lm import LM, LMConfig
-from ebm_jax.losses.cross_entropy import cross_entropy
+from ebm_jax.algorithms.token_nll import token_nll
 from ebm_jax.models.lora import LoraConfig
 from ebm_jax.models.transformer import TransformerConfig
-from ebm_jax.pieces import pieces_of
 from ebm_jax.precision import Precision
 from ebm_jax.types import Array, Batch, Params, PRNGKey
 from ebm_jax.weighted import Term, weighted_sum
@@ -46,17 +41,6 @@ class SFT(Adapted, LM):
 
     def token_nll(self, params: Params, batch: Batch) -> Array:
         """Cross-entropy of every target, ``[B, T]`` in nats; wide vocabularies in pieces, made again in the backward pass."""
-        inputs, targets = batch["inputs"], batch["targets"]
-        rows = (inputs, batch["positions"], batch["segments"])
+        rows = (batch["inputs"], batch["positions"], batch["segments"])
         hidden_BxTxD = cast(Array, self.model.apply({"params": params}, *rows, method="hidden"))
-
-        def piece(hidden_BxSxD: Array, targets_BxS: Array) -> Array:
-            logits = cast(Array, self.model.apply({"params": params}, hidden_BxSxD, method="logits"))
-            return cross_entropy(logits, targets_BxS)
-
-        pieces = pieces_of((*inputs.shape, self.model.vocab_size))
-        if pieces.number == 1:
-            return piece(hidden_BxTxD, targets)
-        apart = lambda x: jnp.moveaxis(x.reshape(x.shape[0], pieces.number, pieces.size, *x.shape[2:]), 1, 0)
-        nll_PxBxS = lax.map(lambda both: jax.checkpoint(piece)(*both), (apart(hidden_BxTxD), apart(targets)))
-        return jnp.moveaxis(nll_PxBxS, 0, 1).reshape(targets.shape)
+        return token_nll(self.model, params, hidden_BxTxD, batch["targets"])

@@ -134,12 +134,12 @@ def _figures(right: np.ndarray, long_wins: np.ndarray) -> dict[str, Any]:
 
 
 def preference_record(
-    score: Score, config: DataConfig, tokenizer: Tokenizer, *, split: str, batch_size: int
+    rewards_of: Callable[[Sequence[np.ndarray]], np.ndarray], config: DataConfig, tokenizer: Tokenizer, *, split: str
 ) -> dict[str, Any]:
-    """The whole evaluation of one split as JSON values."""
+    """The whole evaluation of one split as JSON values; ``rewards_of`` gives the reward of every text by its tokens."""
     read = read_choices(config, tokenizer, split)
     texts = [text for choice in read.choices for text in (choice.chosen, choice.rejected)]
-    rewards = score_texts(score, texts, batch_size=batch_size, pad_id=tokenizer.pad_id).reshape(-1, 2)
+    rewards = rewards_of(texts).reshape(-1, 2)
     if not np.isfinite(rewards).all():
         raise UserError("the model gives rewards that are not finite")
     pairs = [choice.pair for choice in read.choices]

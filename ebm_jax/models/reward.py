@@ -23,14 +23,20 @@ class RewardTransformer(TransformerLM):
 
     def __call__(self, tokens_BxT: Array, positions_BxT: Array, segments_BxT: Array) -> Array:
         """The reward of the text up to every token, ``[B, T]`` in float32 or wider."""
-        hidden_BxTxD, reduce = self.hidden(tokens_BxT, positions_BxT, segments_BxT), self.precision.reduce_dtype
+        return self.rewards(self.hidden(tokens_BxT, positions_BxT, segments_BxT))
+
+    def rewards(self, hidden_BxTxD: Array) -> Array:
+        """Rewards from ``hidden``, ``[B, T]`` in float32 or wider."""
+        reduce = self.precision.reduce_dtype
         score = self.score.astype(self.precision.compute_dtype)
         return jnp.matmul(hidden_BxTxD, score, preferred_element_type=reduce)[..., 0]
 
 
-def reward_transformer(config: TransformerConfig, vocab_size: int, precision: Precision) -> RewardTransformer:
-    """The module for these options; there is no vocabulary head to tie."""
-    return RewardTransformer(dataclasses.replace(config, tied=True), vocab_size, precision)
+def reward_transformer(
+    config: TransformerConfig, vocab_size: int, precision: Precision, *, writes: bool = False
+) -> RewardTransformer:
+    """The module for these options; without a vocabulary head of its own unless it also ``writes``."""
+    return RewardTransformer(dataclasses.replace(config, tied=config.tied or not writes), vocab_size, precision)
 
 
 def ends_of_texts(segments_BxT: Array) -> Array:
@@ -64,3 +70,10 @@ def rewards_of_pairs(rewards_BxT: Array, segments_BxT: Array) -> tuple[Array, Ar
     reward_BxPx2 = read(jnp.where(end_BxT, rewards_BxT, 0.0))
     there_BxPx2 = read(end_BxT.astype(rewards_BxT.dtype))
     return reward_BxPx2[..., 0], reward_BxPx2[..., 1], jnp.prod(there_BxPx2, axis=-1)
+
+
+def next_of_better(tokens_BxT: Array, segments_BxT: Array) -> tuple[Array, Array]:
+    """The token after every one, and 1 where both are of one better text (segments 1, 3, ...): ``[B, T]`` each."""
+    behind = lambda x: jnp.pad(x[:, 1:], ((0, 0), (0, 1)))
+    counts = (segments_BxT % 2 == 1) & (behind(segments_BxT) == segments_BxT)
+    return behind(tokens_BxT), counts.astype(jnp.float32)

@@ -63,7 +63,7 @@ def assert_same(one, other, metric="nll"):
 METHODS = {
     "sft": (sft(), False),
     "sft lora": (sft(lora=LORA), False),
-    "reward": (reward(centering=0.1, margin=0.2), True),
+    "reward": (reward(centering=0.1, margin=0.2, language=0.3), True),
     "reward lora": (reward(lora=LORA), True),
 }
 
@@ -82,7 +82,7 @@ def test_packed_is_unpacked(method):
 
 @pytest.mark.usefixtures("x64")
 def test_microbatches_of_pairs_are_the_whole_batch():
-    algorithm = reward(centering=0.1)
+    algorithm = reward(centering=0.1, language=0.3)
     variables = variables_of(algorithm)
     batch = batch_of(TEXTS, 12, "truncate", pairs=True)
     whole = loss_and_gradients(algorithm, variables, batch)
@@ -99,6 +99,20 @@ def test_fine_tuning_is_language_modelling_of_the_scored_tokens():
     theirs = plain.loss(params, Variables(params), batch, root_key(0), 0).metrics["nll"]
     np.testing.assert_allclose(ours, theirs, rtol=1e-12)
     assert float(ours.weight) == sum(flags[1:].sum() for flags in SCORED)
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_reward_model_that_writes_is_a_language_model_of_the_better_texts():
+    """Yang et al. 2024: its own cross-entropy, weighted, beside the preference's loss."""
+    writes, plain = reward(language=0.3), LM(LMConfig(), transformer(kv_heads=1), VOCAB, DOUBLE)
+    params, batch = variables_of(writes).params, batch_of(TEXTS, 24, pairs=True)
+    found = writes.loss(params, Variables(params), batch, root_key(0), 0)
+    network = {name: part for name, part in params.items() if name != "score"}
+    better = batch_of(TEXTS[::2], 24)
+    expected = plain.loss(network, Variables(network), better, root_key(0), 0).metrics["nll"]
+    np.testing.assert_allclose(found.metrics["language_nll"], expected, rtol=1e-12)
+    assert found.terms["language"].coef == 0.3
+    assert float(expected.weight) == sum(length - 1 for length in LENGTHS[::2])
 
 
 @pytest.mark.usefixtures("x64")

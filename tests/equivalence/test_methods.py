@@ -52,7 +52,7 @@ METHODS = {
     "s2": EBTConfig(descent=S2, replay=REPLAY),
     "sft": SFTConfig(),
     "sft lora": SFTConfig(lora=LoraConfig(rank=2)),
-    "reward": RewardModelConfig(centering=0.1),
+    "reward": RewardModelConfig(centering=0.1, language=0.3),
     "reward lora": RewardModelConfig(lora=LoraConfig(rank=2)),
 }
 LAYOUTS = {
