@@ -29,7 +29,7 @@ from ebm_jax.interop.hugging_face.folder import is_model, locate, read_published
 from ebm_jax.interop.hugging_face.weights import load_params
 from ebm_jax.language_model import published_prefix, run_prefix, tokenizer_source
 from ebm_jax.models.lm import parameter_shapes
-from ebm_jax.models.reward import RewardTransformer, reward_transformer, rewards_of_rows
+from ebm_jax.models.reward import RewardTransformer, reward_transformer
 from ebm_jax.parallel.mesh import MeshConfig, make_mesh
 from ebm_jax.parallel.multihost import to_global
 from ebm_jax.parallel.rules import Rules, get_rules, placed, use
@@ -118,7 +118,7 @@ class Reward:
 
 def _score(network: RewardTransformer, params: Params, batch: Mapping[str, Array]) -> Array:
     rows = (batch["inputs"], batch["positions"], batch["segments"])
-    return rewards_of_rows(cast(Array, network.apply({"params": params}, *rows)), batch["segments"])
+    return cast(Array, network.apply({"params": params}, *rows, method="of_rows"))
 
 
 def open_reward(

@@ -13,7 +13,7 @@ from ebm_jax.errors import UserError
 from ebm_jax.losses.preference import bradley_terry, choice_accuracy, off_center
 from ebm_jax.models.lm import TransformerLM
 from ebm_jax.models.lora import LoraConfig
-from ebm_jax.models.reward import next_of_better, reward_transformer, rewards_of_pairs, rewards_of_rows
+from ebm_jax.models.reward import next_of_better, reward_transformer, rewards_of_pairs
 from ebm_jax.models.transformer import TransformerConfig
 from ebm_jax.precision import Precision
 from ebm_jax.types import Array, Batch, Params, PRNGKey
@@ -78,10 +78,6 @@ class RewardModel(Adapted):
             terms["language"] = Term(self.config.language, written)
             metrics["language_nll"] = written
         return LossOutput(terms, metrics)
-
-    def score(self, params: Params, batch: Batch) -> Array:
-        """The reward of each row's text, ``[B]``, by deployed parameters; needs ``inputs``, ``positions``, ``segments``."""
-        return rewards_of_rows(self._rewards(params, self._hidden(params, batch)), batch["segments"])
 
     def evaluate(self, params: Params, variables: Variables, batch: Batch, key: PRNGKey) -> dict[str, WeightedSum]:
         """Accuracy and negative log-likelihood of the choices, the rewards and their difference; means over pairs."""

@@ -25,6 +25,10 @@ class RewardTransformer(TransformerLM):
         """The reward of the text up to every token, ``[B, T]`` in float32 or wider."""
         return self.rewards(self.hidden(tokens_BxT, positions_BxT, segments_BxT))
 
+    def of_rows(self, tokens_BxT: Array, positions_BxT: Array, segments_BxT: Array) -> Array:
+        """The reward of each row's text, ``[B]``; 0 for an empty row."""
+        return rewards_of_rows(self(tokens_BxT, positions_BxT, segments_BxT), segments_BxT)
+
     def rewards(self, hidden_BxTxD: Array) -> Array:
         """Rewards from ``hidden``, ``[B, T]`` in float32 or wider."""
         reduce = self.precision.reduce_dtype

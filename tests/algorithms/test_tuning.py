@@ -177,13 +177,15 @@ def test_rewards_are_read_at_the_last_tokens():
 @pytest.mark.usefixtures("x64")
 def test_rewards_do_not_see_padding():
     algorithm = reward()
-    params = variables_of(algorithm).params
+    params = {"params": variables_of(algorithm).params}
+    read = ("inputs", "positions", "segments")
+    score = lambda batch: algorithm.module.apply(params, *(batch[name] for name in read), method="of_rows")
     wide = batch_of([np.append(text, 1) for text in TEXTS], 16, "truncate", pad=7)
     narrow = {name: value[:, :6] if value.ndim > 1 else value for name, value in wide.items()}
-    expected = algorithm.score(params, narrow)
-    np.testing.assert_allclose(algorithm.score(params, wide), expected, rtol=1e-12)
+    expected = score(narrow)
+    np.testing.assert_allclose(score(wide), expected, rtol=1e-12)
     other = dict(wide) | {"inputs": jnp.where(wide["segments"] > 0, wide["inputs"], 3)}
-    np.testing.assert_allclose(algorithm.score(params, other), expected, rtol=1e-12)
+    np.testing.assert_allclose(score(other), expected, rtol=1e-12)
     assert len(set(np.asarray(expected).round(6).tolist())) == len(TEXTS)
 
 
