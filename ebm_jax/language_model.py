@@ -157,11 +157,22 @@ class LanguageModel:
     def _score(self) -> Any:
         return jax.jit(partial(_score, self.network))
 
+    def misfit(self, prompt: Prompt, continuation: str | None = None) -> str:
+        """What ``generate`` (without) or ``log_likelihood`` (with a continuation) would refuse; empty where nothing is."""
+        try:
+            if continuation is None:
+                self._checked(self.encode(prompt), 0)
+            else:
+                self._pair(prompt, continuation, 0)
+        except _Misfit as error:
+            return str(error).replace("prompt 1", "the prompt", 1).replace("continuation 1", "the continuation", 1)
+        return ""
+
     def _checked(self, ids: list[int], number: int) -> list[int]:
         if not ids:
-            raise UserError(f"prompt {number + 1} is empty: give at least one character to go on from")
+            raise _Misfit(f"prompt {number + 1} is empty: give at least one character to go on from")
         if len(ids) >= self.context:
-            raise UserError(
+            raise _Misfit(
                 f"prompt {number + 1} has {len(ids)} tokens and the context of {self.name} holds {self.context}: shorten it"
             )
         return ids
@@ -176,13 +187,17 @@ class LanguageModel:
             whole, start = [*before, *self.tokenizer.encode(text).tolist()], len(before)
         start = max(start, 1)
         if len(whole) <= start:
-            raise UserError(f"continuation {number + 1}, {text!r}, has no tokens that could be scored")
+            raise _Misfit(f"continuation {number + 1}, {text!r}, has no tokens that could be scored")
         if len(whole) > self.context + 1:
-            raise UserError(
+            raise _Misfit(
                 f"prompt {number + 1} and its continuation have {len(whole)} tokens and the context of {self.name}"
                 f" holds {self.context}: shorten them"
             )
         return whole, start
+
+
+class _Misfit(UserError):
+    """A prompt that this model cannot be given, whatever else is asked with it."""
 
 
 def _score(network: TransformerLM, params: Params, tokens_BxT: Array, scored_BxT: Array) -> tuple[Array, Array]:

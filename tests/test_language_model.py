@@ -81,6 +81,12 @@ def test_mistakes_are_named(model, folder, tmp_path):
         model.generate([PROMPTS[0], Prompt("a " * 70)], max_new_tokens=1)
     with pytest.raises(UserError, match="continuation 1, '', has no tokens"):
         model.log_likelihood([(PROMPTS[0], "")])
+    assert model.misfit(Prompt("a " * 70)) == (
+        f"the prompt has 71 tokens and the context of {model.name} holds 64: shorten it"
+    )
+    assert model.misfit(PROMPTS[0]) == model.misfit(PROMPTS[0], " b") == ""
+    assert "continuation, '', has no tokens" in model.misfit(PROMPTS[0], "")
+    assert "and its continuation have 66 tokens" in model.misfit(Prompt("a " * 60), " b c d e f")
     with pytest.raises(UserError, match="neither a trained run"):
         open_model(str(tmp_path))
     other = Path(shutil.copytree(folder, tmp_path / "other"))

@@ -105,6 +105,9 @@ class AlpacaEval(Judged):
         chances = judge.choose(asked, LETTERS)
         return Grade(chances[0 if swapped else 1], {"swapped": swapped})
 
+    def failure(self, work: Work) -> Grade:
+        return Grade(0.0, {"reason": work[1].skipped})
+
     def summarise(self, graded: Sequence[Graded], grading: Grading) -> dict[str, Metric]:
         graded = [one for one in graded if one.grades[0].score is not None]
         rows = [

@@ -31,6 +31,10 @@ class Judged(BaseTask):
         """The judge's opinion of one sample."""
         raise NotImplementedError
 
+    def failure(self, work: Work) -> Grade:
+        """The grade of a sample that the model was not asked for; no judge need see it."""
+        raise NotImplementedError
+
     def grade(self, work: Sequence[Work], grading: Grading) -> list[Grade]:
         judge = grading.judge
         if judge is None:
@@ -41,6 +45,8 @@ class Judged(BaseTask):
         def one(item: Work) -> Grade | JudgeError | None:
             if gone.is_set():
                 return None
+            if all(not turn.text for turn in item[1].turns) and item[1].skipped:
+                return self.failure(item)
             try:
                 return self.verdict(item, judge)
             except OddAnswer as error:

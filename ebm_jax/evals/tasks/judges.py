@@ -48,7 +48,7 @@ class LocalJudge:
 
     def write(self, messages: Sequence[Message], *, max_new_tokens: int, temperature: float = 0.0) -> str:
         """What the model goes on with."""
-        prompt = Prompt(messages=tuple(messages))
+        prompt = self._prompt(messages)
         found = self._model.generate(
             [prompt],
             samples=1,
@@ -64,11 +64,17 @@ class LocalJudge:
 
     def choose(self, messages: Sequence[Message], choices: Sequence[str]) -> list[float]:
         """The likelihoods of the choices, made to sum to one."""
-        prompt = Prompt(messages=tuple(messages))
+        prompt = self._prompt(messages, max(choices, key=len))
         nats = [one.nats for one in self._model.log_likelihood([(prompt, choice) for choice in choices])]
         if not any(math.isfinite(value) for value in nats):
             raise OddAnswer(f"the judge {self.name} gives none of {list(choices)} any probability")
         return _normalised([math.exp(value - max(nats)) for value in nats])
+
+    def _prompt(self, messages: Sequence[Message], continuation: str | None = None) -> Prompt:
+        prompt = Prompt(messages=tuple(messages))
+        if reason := self._model.misfit(prompt, continuation):
+            raise OddAnswer(f"the judge {self.name} cannot be asked: {reason}")
+        return prompt
 
 
 class EndpointJudge:

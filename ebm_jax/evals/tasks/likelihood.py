@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ebm_jax.errors import UserError
-from ebm_jax.evals.tasks.metrics import of_sums
-from ebm_jax.evals.tasks.protocol import Example, Grade, Graded, Grading, Metric, Prompt, Sample
+from ebm_jax.evals.tasks.metrics import mean, of_sums
+from ebm_jax.evals.tasks.protocol import Example, Grade, Graded, Grading, Metric, Prompt
 from ebm_jax.evals.tasks.rows import Row, read_rows
 from ebm_jax.evals.tasks.task import BaseTask, Work
 
@@ -50,14 +50,15 @@ class Lambada(_Likelihood):
         return examples
 
     def grade(self, work: Sequence[Work], grading: Grading) -> list[Grade]:
-        found = [_likelihood(sample) for _, sample in work]
-        return [Grade(float(one.greedy), {"nats": one.nats}) for one in found]
+        found = [sample.likelihood for _, sample in work]
+        return [Grade(float(one.greedy), {"nats": one.nats}) if one else Grade(0.0) for one in found]
 
     def summarise(self, graded: Sequence[Graded], grading: Grading) -> dict[str, Metric]:
-        sums = [(float(one.grades[0].score or 0.0), one.grades[0].info["nats"], 1.0) for one in graded]
+        grades = [one.grades[0] for one in graded]
+        nats = [grade.info["nats"] for grade in grades if "nats" in grade.info]
         return {
-            "accuracy": of_sums(sums, lambda s: s[..., 0] / s[..., 2], grading),
-            "perplexity": of_sums(sums, lambda s: _exp(-s[..., 1] / s[..., 2]), grading),
+            "accuracy": mean([float(grade.score or 0.0) for grade in grades], grading),
+            "perplexity": of_sums([(one, 1.0) for one in nats], lambda s: _exp(-s[..., 0] / s[..., 1]), grading),
         }
 
 
@@ -96,24 +97,22 @@ class Completions(_Likelihood):
     def grade(self, work: Sequence[Work], grading: Grading) -> list[Grade]:
         grades = []
         for example, sample in work:
-            found = _likelihood(sample)
+            found = sample.likelihood
+            if found is None:
+                grades.append(Grade(None, {"reason": sample.skipped}))
+                continue
             size = len(self.continuation(example).encode("utf-8", "surrogatepass"))
             grades.append(Grade(-found.nats, {"tokens": found.tokens, "bytes": size}))
         return grades
 
     def summarise(self, graded: Sequence[Graded], grading: Grading) -> dict[str, Metric]:
-        first = [one.grades[0] for one in graded]
+        first = [one.grades[0] for one in graded if one.grades[0].score is not None]
         sums = [(float(g.score or 0.0), float(g.info["tokens"]), float(g.info["bytes"])) for g in first]
         return {
             "nats_per_token": of_sums(sums, lambda s: s[..., 0] / np.maximum(s[..., 1], 1), grading),
             "perplexity": of_sums(sums, lambda s: _exp(s[..., 0] / np.maximum(s[..., 1], 1)), grading),
             "bits_per_byte": of_sums(sums, lambda s: s[..., 0] / (math.log(2) * s[..., 2]), grading),
         }
-
-
-def _likelihood(sample: Sample):
-    assert sample.likelihood is not None
-    return sample.likelihood
 
 
 def _exp(nats: np.ndarray) -> np.ndarray:

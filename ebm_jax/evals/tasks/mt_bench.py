@@ -28,6 +28,8 @@ TEMPLATES = {  # by (turn, with a reference answer)
     (2, False): "single-v1-multi-turn",
     (2, True): "single-math-v1-multi-turn",
 }
+LOWEST = 1.0
+"""The rating of an answer that the model was not asked for."""
 _RATING = re.compile(r"\[\[(\d+(?:\.\d+)?)\]\]|\[(\d+(?:\.\d+)?)\]")
 
 
@@ -72,6 +74,10 @@ class MTBench(Judged):
         example, sample = work
         answers, scores, words = [turn.text for turn in sample.turns], [], []
         for turn in range(1, len(answers) + 1):
+            if sample.skipped and not answers[turn - 1]:
+                scores.append(LOWEST)
+                words.append(sample.skipped)
+                continue
             system, user = self._judge_prompt(example, answers, turn)
             messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
             score, said = ask(judge, messages, rating, max_new_tokens=2048)
@@ -91,6 +97,10 @@ class MTBench(Judged):
         for number, reference in enumerate(example.reference or (), 1):
             values[f"ref_answer_{number}"] = reference
         return system.strip(), fill(template, values)
+
+    def failure(self, work: Work) -> Grade:
+        _, sample = work
+        return Grade(LOWEST, {"turns": [LOWEST] * len(sample.turns), "reason": sample.skipped})
 
     def summarise(self, graded: Sequence[Graded], grading: Grading) -> dict[str, Metric]:
         rated = [(one, one.grades[0].info["turns"]) for one in graded if one.grades[0].score is not None]

@@ -88,6 +88,8 @@ class Sample:
     index: int
     turns: tuple[Completion, ...] = ()
     likelihood: LogLikelihood | None = None
+    skipped: str = ""
+    """Why the model was not asked for (the last turn of) it: its completion is empty then, or its likelihood None."""
 
     @property
     def text(self) -> str:
@@ -164,6 +166,13 @@ class Model(Protocol):
 
     def log_likelihood(self, pairs: Sequence[tuple[Prompt, str]]) -> list[LogLikelihood]:
         """The likelihood of every continuation given its prompt."""
+        ...
+
+    def misfit(self, prompt: Prompt, continuation: str | None = None) -> str:
+        """Why it cannot be asked to go on from a prompt, or for the likelihood of a continuation: empty where it can.
+
+        Above all because they are longer than its context.
+        """
         ...
 
 

@@ -2,7 +2,8 @@
 
 Generation comes first and grading after it, each adding to its file as it goes. Samples and grades that are there are
 not made again. What fails for good half-way (a judge that does not answer) leaves a result of what there is, with the
-problem in words.
+problem in words. A question that the model cannot be asked, for it is longer than its context, is counted and has an
+empty answer; where likelihoods are asked for it has none.
 """
 
 import dataclasses
@@ -53,7 +54,7 @@ class TaskResult:
     problem: str | None = None
     """Why there is less than was asked for."""
     note: str | None = None
-    """What a reader of the figures must know: that there are none without a judge."""
+    """What a reader of the figures must know: that there are none without a judge, that questions could not be asked."""
     record: Mapping[str, Any] = field(default_factory=dict)
     """All of ``result.json``."""
 
@@ -96,7 +97,10 @@ def run_task(
         metrics = {name: m for name, m in task.summarise(whole, grading).items() if m.value == m.value}
     for name, text in task.official(graded, model_name or "model").items():
         write_whole(store.folder / name, text)
-    counts, note = _counts(work, grades), NO_JUDGE if task.judged and judge is None else None
+    counts, notes = _counts(work, grades), [NO_JUDGE] if task.judged and judge is None else []
+    if missed := _missed(task, work):
+        notes.append(missed)
+    note = "; ".join(notes) or None
     rounded = {name: round(value, 2) for name, value in seconds.items()}
     record = {
         "task": task.name,
@@ -135,14 +139,12 @@ def _generate(
         # What a killed run left of a batch differs from example to example; what is there is not made again.
         for (have, temperature), group in _groups(batch, made, wanted, sampling, options):
             if task.kind == "likelihood":
-                found = model.log_likelihood([(one.prompt, task.continuation(one)) for one in group])
-                _as_many(found, group, "log_likelihood")
-                fresh += [(one, Sample(one.id, 0, (), each)) for one, each in zip(group, found, strict=True)]
+                fresh += _likelihoods(model, task, group)
                 continue
             drawn = dataclasses.replace(sampling, temperature=temperature, samples=wanted - have)
             seed = _seed(options.seed, start, have)
-            for one, turns in zip(group, _turns(model, task, group, drawn, seed), strict=True):
-                fresh += [(one, Sample(one.id, have + n, each)) for n, each in enumerate(turns)]
+            for one, talks in zip(group, _turns(model, task, group, drawn, seed), strict=True):
+                fresh += [(one, Sample(one.id, have + n, *talk)) for n, talk in enumerate(talks)]
         if fresh:
             store.add_samples(fresh)
             made |= {(sample.example, sample.index): sample for _, sample in fresh}
@@ -162,12 +164,28 @@ def _groups(
     yield from groups.items()
 
 
-def _turns(
-    model: Model, task: Task, group: Sequence[Example], sampling: Sampling, seed: int
-) -> list[list[tuple[Completion, ...]]]:
+def _likelihoods(model: Model, task: Task, group: Sequence[Example]) -> list[Work]:
+    pairs = [(one.prompt, task.continuation(one)) for one in group]
+    reasons = [model.misfit(*pair) for pair in pairs]
+    asked = [pair for pair, reason in zip(pairs, reasons, strict=True) if not reason]
+    found = model.log_likelihood(asked) if asked else []
+    _as_many(found, asked, "log_likelihood")
+    given = iter(found)
+    return [
+        (one, Sample(one.id, 0, (), None if reason else next(given), reason))
+        for one, reason in zip(group, reasons, strict=True)
+    ]
+
+
+Talk = tuple[tuple[Completion, ...], None, str]
+"""The completions of a sample's turns, no likelihood, and why the last one is empty, as ``Sample`` takes them."""
+
+
+def _turns(model: Model, task: Task, group: Sequence[Example], sampling: Sampling, seed: int) -> list[list[Talk]]:
     """The completions of all turns, for every example and sample."""
-    first = _complete(model, [one.prompt for one in group], sampling, sampling.samples, seed)
+    first, reasons = _complete(model, [one.prompt for one in group], sampling, sampling.samples, seed)
     talks: list[list[tuple[Completion, ...]]] = [[(answer,) for answer in answers] for answers in first]
+    why = [[reason] * sampling.samples for reason in reasons]
     while True:
         asked: list[tuple[int, int, Prompt]] = []
         for number, one in enumerate(group):
@@ -175,14 +193,28 @@ def _turns(
                 if (prompt := task.follow_up(one, [turn.text for turn in said])) is not None:
                     asked.append((number, place, prompt))
         if not asked:
-            return talks
+            return [
+                [(turns, None, reason) for turns, reason in zip(*both, strict=True)]
+                for both in zip(talks, why, strict=True)
+            ]
         turn = len(talks[asked[0][0]][asked[0][1]])
-        found = _complete(model, [prompt for *_, prompt in asked], sampling, 1, _seed(seed, turn, 0))
-        for (number, place, _), (answer,) in zip(asked, found, strict=True):
+        found, reasons = _complete(model, [prompt for *_, prompt in asked], sampling, 1, _seed(seed, turn, 0))
+        for (number, place, _), (answer,), reason in zip(asked, found, reasons, strict=True):
             talks[number][place] = (*talks[number][place], answer)
+            why[number][place] = why[number][place] or reason
 
 
 def _complete(
+    model: Model, prompts: Sequence[Prompt], sampling: Sampling, samples: int, seed: int
+) -> tuple[list[list[Completion]], list[str]]:
+    """The completions of every prompt, and why a prompt was not asked and has empty ones."""
+    reasons = [model.misfit(prompt) for prompt in prompts]
+    asked = [prompt for prompt, reason in zip(prompts, reasons, strict=True) if not reason]
+    given = iter(_generated(model, asked, sampling, samples, seed) if asked else [])
+    return [[Completion("", finished=False)] * samples if reason else next(given) for reason in reasons], reasons
+
+
+def _generated(
     model: Model, prompts: Sequence[Prompt], sampling: Sampling, samples: int, seed: int
 ) -> list[list[Completion]]:
     found = model.generate(
@@ -264,8 +296,19 @@ def _counts(work: Sequence[Work], grades: Mapping[Key, Grade]) -> dict[str, int]
         "ungraded": sum(grade is None or grade.score is None for grade in given),
         "unfinished": sum(not turn.finished for turn in turns),
         "empty": sum(not turn.text.strip() for turn in turns),
+        "skipped": sum(bool(sample.skipped) for _, sample in work),
         "tokens": sum(turn.tokens for turn in turns) + sum(one.tokens for one in likelihoods),
     }
+
+
+def _missed(task: Task, work: Sequence[Work]) -> str:
+    """How many questions were not asked and what they count as; empty where all were."""
+    skipped = {sample.example: sample.skipped for _, sample in work if sample.skipped}
+    if not skipped:
+        return ""
+    count = len({sample.example for _, sample in work})
+    as_what = "count as failures" if task.kind == "generate" else "count as wrong and in no mean of likelihoods"
+    return f"{len(skipped)} of {count} questions could not be asked and {as_what}; the first: {next(iter(skipped.values()))}"
 
 
 def _distinct(name: str, examples: Sequence[Example]) -> None:

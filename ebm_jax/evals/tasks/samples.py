@@ -64,6 +64,7 @@ class SampleStore:
                     int(row["sample"]),
                     tuple(Completion(**turn) for turn in row.get("turns", ())),
                     LogLikelihood(**likelihood) if likelihood else None,
+                    str(row.get("skipped", "")),
                 )
             except (KeyError, TypeError, ValueError) as error:
                 raise UserError(f"{where}: not a sample ({error!r}); mend or delete that line") from None
@@ -95,6 +96,8 @@ class SampleStore:
                 row |= {"continuation": example.reference, "likelihood": dataclasses.asdict(sample.likelihood)}
             else:
                 row["turns"] = [dataclasses.asdict(turn) for turn in sample.turns]
+            if sample.skipped:
+                row["skipped"] = sample.skipped
             rows.append(row)
         self._append(SAMPLES, rows)
 

@@ -77,6 +77,9 @@ class WritingBench(Judged):
             scores[str(criterion["name"])] = score
         return Grade(sum(scores.values()) / len(scores), {"criteria": scores})
 
+    def failure(self, work: Work) -> Grade:
+        return Grade(1.0, {"reason": work[1].skipped})
+
     def summarise(self, graded: Sequence[Graded], grading: Grading) -> dict[str, Metric]:
         rated = [(one, value) for one in graded if (value := score_of(one)) is not None]
         figures = {"score": mean([value for _, value in rated], grading)}

@@ -22,14 +22,16 @@ class FakeModel:
         say: Callable[[str, int], str] | Mapping[str, str] = lambda prompt, number: "",
         rate: Callable[[str, str], tuple[float, int, bool]] = lambda prompt, text: (-1.0, 1, False),
         breaks_after: int | None = None,
+        longest: int = 10**9,
     ) -> None:
-        self._say, self._rate, self._breaks_after = say, rate, breaks_after
+        self._say, self._rate, self._breaks_after, self._longest = say, rate, breaks_after, longest
         self.prompts: list[Prompt] = []
         self.calls: list[dict[str, Any]] = []
 
     def generate(self, prompts: Sequence[Prompt], **settings: Any) -> list[list[Completion]]:
         if self._breaks_after is not None and len(self.calls) >= self._breaks_after:
             raise KeyboardInterrupt
+        assert not any(map(self.misfit, prompts))
         self.calls.append(settings)
         self.prompts += prompts
         return [[self._one(prompt, n) for n in range(settings["samples"])] for prompt in prompts]
@@ -41,7 +43,14 @@ class FakeModel:
             text = next((answer for part, answer in self._say.items() if part in shown(prompt)), "")
         return Completion(text, tokens=len(text.split()), log_prob=-0.5, finished=bool(text))
 
+    def misfit(self, prompt: Prompt, continuation: str | None = None) -> str:
+        length = (
+            len(prompt.text or "") + sum(len(one["content"]) for one in prompt.messages or ()) + len(continuation or "")
+        )
+        return f"{length} letters, and the context holds {self._longest}" if length > self._longest else ""
+
     def log_likelihood(self, pairs: Sequence[tuple[Prompt, str]]) -> list[LogLikelihood]:
+        assert not any(self.misfit(*pair) for pair in pairs)
         self.calls.append({"pairs": len(pairs)})
         return [LogLikelihood(*self._rate(shown(prompt), text)) for prompt, text in pairs]
 

@@ -119,6 +119,21 @@ def test_lambada_by_hand(tmp_path: Path):
         make_task("lambada:chat")
 
 
+def test_passages_that_do_not_fit_have_no_likelihood(tmp_path: Path):
+    path = write_rows(tmp_path / "l.jsonl", [{"text": "a b"}, {"text": "a very long passage"}])
+    model = FakeModel(rate=lambda prompt, text: (-2.0, 1, True), longest=5)
+    result = run_task(model, make_task(f"lambada={path}"), tmp_path / "l", OPTIONS)
+    assert values(result) == pytest.approx({"accuracy": 0.5, "perplexity": math.exp(2.0)})
+    assert result.counts["skipped"] == 1 and result.note.startswith(
+        "1 of 2 questions could not be asked and count as wrong"
+    )
+    write_rows(path, [{"prompt": "a", "completion": "b"}, {"prompt": "a very long", "completion": "b"}])
+    result = run_task(model, make_task(f"completion:{path}"), tmp_path / "c", OPTIONS)
+    assert values(result)["nats_per_token"] == 2.0 and (result.counts["graded"], result.counts["skipped"]) == (1, 1)
+    alone = run_task(FakeModel(longest=0), make_task(f"completion:{path}"), tmp_path / "none", OPTIONS)
+    assert not alone.metrics and alone.note.startswith("2 of 2 questions")
+
+
 def test_cross_entropy_of_completions_by_hand(tmp_path: Path):
     rows = [
         {"prompt": "p", "completion": "äb"},

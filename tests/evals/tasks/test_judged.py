@@ -143,6 +143,23 @@ def test_two_turns_are_rated_with_references_where_there_are(bench: str, tmp_pat
     assert {call["temperature"] for call in own.calls} == {0.3}
 
 
+def test_turns_that_do_not_fit_get_the_lowest_rating_and_no_judge(bench: str, tmp_path: Path):
+    judge = FakeJudge("Rating: [[9]]")
+    model = FakeModel(lambda prompt, number: "x" * 30, longest=40)
+    result = run_task(model, make_task(bench), tmp_path / "out", OPTIONS, judge=judge)
+    figures = {name: metric.value for name, metric in result.metrics.items()}
+    assert (figures["first_turn"], figures["second_turn"], figures["score"]) == (9.0, 1.0, 5.0)
+    assert len(judge.asked) == 2 and result.counts["skipped"] == 2 and result.counts["ungraded"] == 0
+    answers = read_lines(tmp_path / "out" / "model_answer.jsonl")
+    assert answers[0]["choices"][0]["turns"] == ["x" * 30, ""]
+
+
+def test_instructions_that_do_not_fit_are_lost(alpaca: str, tmp_path: Path):
+    judge = FakeJudge(chances=prefer("ours"))
+    result = run_task(FakeModel(longest=1), make_task(alpaca), tmp_path / "out", OPTIONS, judge=judge)
+    assert result.metrics["win_rate"].value == 0.0 and not judge.asked and result.counts["skipped"] == 6
+
+
 def test_verdicts_that_nobody_can_read_count_as_ungraded(bench: str, tmp_path: Path):
     judge = FakeJudge("I like it.")
     result = run_task(FakeModel(), make_task(bench), tmp_path / "out", OPTIONS, judge=judge)

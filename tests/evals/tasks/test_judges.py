@@ -169,3 +169,11 @@ def test_a_model_here_as_the_judge():
     never = LocalJudge(FakeModel(rate=lambda prompt, text: (-math.inf, 1, False)), "ours")
     with pytest.raises(OddAnswer, match="any probability"):
         never.choose(ASK, ["m", "M"])
+
+
+def test_a_question_too_long_for_the_judge_is_one_odd_answer():
+    judge = LocalJudge(FakeModel(lambda prompt, number: "[[5]]", longest=5), "small")
+    with pytest.raises(OddAnswer, match="the judge small cannot be asked: 10 letters, and the context holds 5"):
+        judge.write(ASK, max_new_tokens=4)
+    with pytest.raises(OddAnswer, match="11 letters"):
+        judge.choose(ASK, ["m", "M"])

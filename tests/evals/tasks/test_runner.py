@@ -48,7 +48,8 @@ def test_a_run_from_questions_to_figures(tmp_path: Path):
     result = run_task(FakeModel(half_right), Doubling(), tmp_path, options, model_name="half", report=lines.append)
     assert result.metrics["accuracy"].value == 0.5 and result.problem is None
     assert result.counts == {
-        "examples": 10, "samples": 10, "graded": 10, "ungraded": 0, "unfinished": 5, "empty": 5, "tokens": 10
+        "examples": 10, "samples": 10, "graded": 10, "ungraded": 0, "unfinished": 5, "empty": 5,
+        "skipped": 0, "tokens": 10
     }  # fmt: skip
     samples = read_lines(tmp_path / "samples.jsonl")
     assert len(samples) == 10 and samples[2]["prompt"] == "2"
@@ -166,6 +167,21 @@ def test_odd_characters_survive_the_disk(tmp_path: Path):
     again = FakeModel()
     result = run_task(again, Doubling(count=3), tmp_path)
     assert not again.calls and result.counts["samples"] == 3
+
+
+def test_questions_that_do_not_fit_count_as_failures(tmp_path: Path):
+    model = FakeModel(lambda prompt, number: str(2 * int(prompt)), longest=1)
+    options = TaskOptions(batch_size=4, samples=2, temperature=1.0)
+    result = run_task(model, Doubling(count=12), tmp_path, options)
+    assert result.metrics["accuracy"].value == pytest.approx(10 / 12) and result.problem is None
+    assert result.counts["skipped"] == 4 and result.counts["graded"] == 24
+    said = "2 of 12 questions could not be asked and count as failures; the first: 2 letters, and the context holds 1"
+    assert result.note == said and said in table([result]) and result.record["note"] == said
+    row = read_lines(tmp_path / "samples.jsonl")[-1]
+    assert row["skipped"] == "2 letters, and the context holds 1" and not row["turns"][0]["finished"]
+    again = FakeModel()
+    rerun = run_task(again, Doubling(count=12), tmp_path, options)
+    assert not again.calls and rerun.metrics == result.metrics and rerun.note == said
 
 
 def test_the_table(tmp_path: Path):
