@@ -30,7 +30,7 @@ TEMPLATES = {  # by (turn, with a reference answer)
 }
 LOWEST = 1.0
 """The rating of an answer that the model was not asked for."""
-_RATING = re.compile(r"\[\[(\d+(?:\.\d+)?)\]\]|\[(\d+(?:\.\d+)?)\]")
+_RATINGS = (re.compile(r"\[\[(\d+(?:\.\d+)?)\]\]"), re.compile(r"\[(\d+(?:\.\d+)?)\]"))
 
 
 class MTBench(Judged):
@@ -128,8 +128,9 @@ class MTBench(Judged):
 
 def rating(text: str) -> float | None:
     """The number in double square brackets, else in single ones; None outside 1 to 10."""
-    match = _RATING.search(text)
-    value = float(match[1] or match[2]) if match else None
+    # Single brackets may be a footnote or an item of a list before the rating.
+    match = next((found for pattern in _RATINGS if (found := pattern.search(text))), None)
+    value = float(match[1]) if match else None
     return value if value is not None and 1 <= value <= 10 else None
 
 

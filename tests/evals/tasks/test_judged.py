@@ -166,6 +166,7 @@ def test_verdicts_that_nobody_can_read_count_as_ungraded(bench: str, tmp_path: P
     assert result.counts["ungraded"] == 2 and not result.metrics and result.problem is None
     assert len(judge.asked) == 6, "three attempts for each first turn"
     assert read_lines(tmp_path / "out" / "grades.jsonl")[0]["info"]["judgement"] == "I like it."
+    assert rating("The list [1] is short. Rating: [[8]]") == 8
     assert rating("[[7.5]] or [[9]]") == 7.5 and rating("score [4]") == 4 and rating("[[11]]") is None
 
 
