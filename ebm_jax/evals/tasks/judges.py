@@ -11,13 +11,14 @@ nobody, times out or is told to wait (status 408, 409, 425, 429 and 5xx) is sent
 after what ``Retry-After`` says; another refusal is final. Then ``JudgeError`` says so and the caller keeps what it has.
 """
 
+import http.client
 import json
 import math
 import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ebm_jax.errors import UserError
@@ -106,8 +107,7 @@ class EndpointJudge:
     def write(self, messages: Sequence[Message], *, max_new_tokens: int, temperature: float = 0.0) -> str:
         """The text of the endpoint's answer."""
         choice = self._ask({"messages": list(messages), "max_tokens": max_new_tokens, "temperature": temperature})
-        text = (choice.get("message") or {}).get("content")
-        if not isinstance(text, str):
+        if (text := _text(choice)) is None:
             raise self._odd("an answer without text")
         return text
 
@@ -115,14 +115,12 @@ class EndpointJudge:
         """Probabilities by the first token's log-probabilities; where the endpoint gives none, its answer decides alone."""
         asked = {"messages": list(messages), "max_tokens": 1, "temperature": 1.0, "logprobs": True, "top_logprobs": 5}
         choice = self._ask(asked)
-        weights = [0.0] * len(choices)
-        content = (choice.get("logprobs") or {}).get("content") or []
-        for token in (content[0].get("top_logprobs") or []) if content else []:
-            for place, name in enumerate(choices):
-                if token["token"].strip() == name:
-                    weights[place] += math.exp(token["logprob"])
+        try:
+            weights = _first_token(choice, choices)
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError):  # none, or in some other form
+            weights = [0.0] * len(choices)
         if sum(weights) == 0:
-            text = str((choice.get("message") or {}).get("content") or "").strip()
+            text = (_text(choice) or "").strip()
             weights = [float(text.startswith(name)) for name in choices]
         if sum(weights) == 0:
             raise self._odd(f"an answer that is none of {list(choices)}")
@@ -142,7 +140,7 @@ class EndpointJudge:
                 if error.code not in _AGAIN and error.code < 500:
                     raise JudgeError(f"the judge {self.name} at {self._url} refuses: {reason}") from None
                 pause = _seconds(error.headers.get("Retry-After")) or pause
-            except (OSError, ValueError) as error:  # nobody there, a timeout, a broken answer
+            except (OSError, ValueError, http.client.HTTPException) as error:  # nobody, a timeout, a broken answer
                 reason = self._without_key(str(getattr(error, "reason", None) or error) or type(error).__name__)
             if attempt < self._retries:
                 self._wait(pause)
@@ -170,6 +168,22 @@ class EndpointJudge:
     def _without_key(text: str) -> str:
         key = os.environ.get(KEY_VARIABLE)
         return text.replace(key, "***") if key else text
+
+
+def _text(choice: Mapping[str, Any]) -> str | None:
+    message = choice.get("message")
+    text = message.get("content") if isinstance(message, dict) else None
+    return text if isinstance(text, str) else None
+
+
+def _first_token(choice: Mapping[str, Any], names: Sequence[str]) -> list[float]:
+    """The probability of each name as the first token, by the endpoint's log-probabilities."""
+    weights = [0.0] * len(names)
+    for token in choice["logprobs"]["content"][0]["top_logprobs"]:
+        for place, name in enumerate(names):
+            if token["token"].strip() == name:
+                weights[place] += math.exp(token["logprob"])
+    return weights
 
 
 def open_judge(name: str) -> EndpointJudge | None:

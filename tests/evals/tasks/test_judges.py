@@ -34,10 +34,15 @@ class Endpoint:
                     self.close_connection = True
                     return
                 sent = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
+                if not status:
+                    self.wfile.write(sent)
+                    self.close_connection = True
+                    return
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", str(len(sent)))
+                if "Content-Length" not in headers:
+                    self.send_header("Content-Length", str(len(sent)))
                 self.end_headers()
                 self.wfile.write(sent)
 
@@ -105,8 +110,26 @@ def test_probabilities_of_choices(endpoint: Endpoint):
         judge()[0].choose(ASK, ["m", "M"])
 
 
+@pytest.mark.parametrize("logprobs", [[1], {"content": [1]}, {"content": [{"top_logprobs": [{"tok": "m"}]}]}, {}])
+def test_answers_in_another_form_are_no_crash(endpoint: Endpoint, logprobs):
+    endpoint.script = [(200, {}, {"choices": [{"message": {"content": "M"}, "logprobs": logprobs}]})]
+    assert judge()[0].choose(ASK, ["m", "M"]) == [0.0, 1.0]
+    endpoint.script = [(200, {}, {"choices": [{"message": "M", "logprobs": logprobs}]})]
+    with pytest.raises(OddAnswer, match="without text"):
+        judge()[0].write(ASK, max_new_tokens=1)
+
+
 @pytest.mark.parametrize(
-    "trouble", [(429, {}, "busy"), (503, {}, "down"), (200, {}, "no json"), (200, {}, {}), (0, {}, None)]
+    "trouble",
+    [
+        (429, {}, "busy"),
+        (503, {}, "down"),
+        (200, {}, "no json"),
+        (200, {}, {}),
+        (0, {}, None),
+        (0, {}, "no HTTP"),
+        (200, {"Content-Length": "999"}, "cut of"),
+    ],
 )
 def test_passing_trouble_is_waited_out(endpoint: Endpoint, trouble):
     endpoint.script = [trouble, trouble, said("fine")]
