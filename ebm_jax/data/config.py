@@ -24,8 +24,8 @@ class DataConfig:
     """``stdlib``, ``stdlib-topics`` (out of distribution), ``text:PATH``, ``jsonl:PATH``, ``parquet:PATH`` (each a
     file, a folder or a glob), ``tfds:NAME`` (prepared under ``data_dir``), ``hf:NAME[:CONFIG]`` or ``task:NAME``
     (evaluation texts: gsm8k, squad2, dyck, aqua, elementary_math_qa, lambada). Examples, as ``examples`` says, come from
-    ``sft:PATH`` (prompts with completions, or chats) and ``pairs:PATH`` (a better and a worse text), JSON lines or
-    ``sft:hf:NAME``."""
+    ``sft:PATH`` (prompts with completions, or chats) and ``pairs:PATH`` (a better and a worse text): JSON lines, JSON
+    lists, Parquet files, or ``sft:hf:NAME``."""
     tokenizer: str = "bytes"
     """``bytes``, ``hf:PATH/tokenizer.json`` or ``sentencepiece:PATH.model``."""
     context: int = 256

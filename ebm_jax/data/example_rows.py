@@ -1,15 +1,16 @@
-"""Rows of JSON-lines files or of a Hugging Face set, with the words that name one in a message."""
+"""Rows of JSON and Parquet files or of a Hugging Face set, with the words that name one in a message."""
 
 import json
 import re
 import string
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from ebm_jax.data.digests import FileDigests
-from ebm_jax.data.files import JSONL_SUFFIXES, LocalFiles, json_rows
+from ebm_jax.data.files import JSON_SUFFIXES, JSONL_SUFFIXES, LocalFiles, json_list, json_rows
 from ebm_jax.data.paths import find_files
-from ebm_jax.data.tables import known_splits, load_hugging_face, rows_stamp
+from ebm_jax.data.tables import known_splits, load_hugging_face, parquet_rows, rows_stamp
 from ebm_jax.errors import UserError
 
 
@@ -17,7 +18,7 @@ class Row(NamedTuple):
     """One row of a table."""
 
     key: str
-    """``FILE:LINE``, short."""
+    """``FILE:LINE`` (or the number of the row), short."""
     where: str
     """The same for a message, path in full."""
     fields: dict[str, Any]
@@ -57,22 +58,36 @@ class Table(Protocol):
 
 
 def open_table(path: str, kind: str, exclude: tuple[str, ...] = ()) -> Table:
-    """The rows of ``path``: JSON lines (a file, a folder or a glob), or ``hf:NAME[:CONFIG]``."""
+    """The rows of ``path``: a file, a folder or a glob of JSON lines, JSON lists or Parquet, or ``hf:NAME[:CONFIG]``."""
     if path.startswith("hf:"):
         return HuggingFaceTable(path.removeprefix("hf:"), kind)
-    return JsonTable(path, kind, exclude)
+    return FileTable(path, kind, exclude)
 
 
-class JsonTable(LocalFiles):
-    """The objects of JSON-lines files."""
+class FileTable(LocalFiles):
+    """The objects of JSON lines, of JSON lists (``.json``) and of Parquet files.
+
+    Of a folder with rows in other files, those that end in ``.json`` are left out: they say something about the rows.
+    """
 
     def __init__(self, path: str, kind: str, exclude: tuple[str, ...] = ()) -> None:
-        super().__init__(find_files(path, JSONL_SUFFIXES, exclude), kind)
+        found = find_files(path, (*JSONL_SUFFIXES, ".parquet", *JSON_SUFFIXES), exclude)
+        others = [name for name in found.names if not name.endswith(JSON_SUFFIXES)]
+        super().__init__(found._replace(names=others) if found.whole_folder and others else found, kind)
 
     def __iter__(self) -> Iterator[Row]:
         for name, path in zip(self._found.names, self._found.paths(), strict=True):
-            for number, fields in json_rows(path):
-                yield Row(f"{name}:{number}", f"{path}: line {number}", fields, self._split_of.get(name))
+            for place, fields in _rows(path):
+                key = f"{name}:{place.partition(' ')[2]}"
+                yield Row(key, f"{path}: {place}", fields, self._split_of.get(name))
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    if path.name.endswith(".parquet"):
+        return ((f"row {number}", fields) for number, fields in parquet_rows(path))
+    if path.name.endswith(JSON_SUFFIXES):
+        return json_list(path)
+    return ((f"line {number}", fields) for number, fields in json_rows(path))
 
 
 class HuggingFaceTable:

@@ -20,6 +20,7 @@ _TEXT = (".txt", ".md", ".rst", ".tex", ".html", ".xml", ".csv", ".tsv",
          ".py", ".c", ".h", ".cc", ".cpp", ".js", ".java")  # fmt: skip
 TEXT_SUFFIXES = tuple(suffix + packed for suffix in _TEXT for packed in ("", ".gz", ".xz"))
 JSONL_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.xz")
+JSON_SUFFIXES = (".json", ".json.gz", ".json.xz")
 _MEND = "mend the file or leave it out with data.exclude"
 
 
@@ -105,6 +106,26 @@ def json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, _object(path, number, line)
     if empty:
         raise UserError(f"{path}: empty: no JSON line at byte 0; {_MEND}")
+
+
+def json_list(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The objects of a file that is one JSON list, or JSON lines by another name, with the words that name one's place."""
+    text = read_text(path)
+    if not text.lstrip().startswith("["):
+        yield from ((f"line {number}", row) for number, row in json_rows(path))
+        return
+    try:
+        rows = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}: line {error.lineno}: not JSON: {error.msg} at column {error.colno}; {_MEND}"
+        ) from error
+    if not rows:
+        raise UserError(f"{path}: empty: a JSON list without rows; {_MEND}")
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise UserError(f"{path}: row {number}: a {type(row).__name__}, not an object with fields; {_MEND}")
+        yield f"row {number}", row
 
 
 def read_text(path: Path) -> str:

@@ -6,6 +6,7 @@ it lacks is cut from its training rows by the config's fractions.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ebm_jax.data.digests import FileDigests
@@ -43,6 +44,22 @@ class ParquetFiles(LocalFiles):
                 raise UserError(f"{path}: not a readable Parquet file: {error}") from error
             if not number:
                 raise UserError(f"{path}: empty: no rows; leave it out with data.exclude")
+
+
+def parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a Parquet file with their numbers from 0; UserError when it cannot be read or has none."""
+    pyarrow, parquet = (require(name, "data", "a Parquet file") for name in ("pyarrow", "pyarrow.parquet"))
+    number = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    yield number, row
+                    number += 1
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{path}: not a readable Parquet file: {error}") from error
+    if not number:
+        raise UserError(f"{path}: empty: no rows; leave it out with data.exclude")
 
 
 class TFDSSet:
