@@ -1,11 +1,13 @@
 """MultiPL-E (Cassano et al. 2023): HumanEval's and MBPP's problems in other programming languages.
 
 ``multipl-e:js`` asks HumanEval's problems in JavaScript, ``multipl-e:mbpp:js`` those of MBPP. A completion goes on from a
-function's head and stops at the row's own ``stop_tokens``; the program is the head, the completion and the row's tests,
+function's head and stops at the row's own ``stop_tokens``; the program is the head, the completion and the row's tests
+(which close the function where a stop token is its end),
 and passes when it compiles and ends with status 0. The language's compiler or interpreter must be installed. Figures are
 pass@k.
 """
 
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,11 +113,11 @@ class MultiPLE(BaseTask):
     def _program(self, example: Example, text: str, grading: Grading) -> Program:
         info = example.info
         if self._chat:
-            code = extract_code(text, language=self._key)
+            program = joined(info["head"], extract_code(text, language=self._key), info["tests"], info["stop"])
         else:
-            code = info["head"] + cut(text, info["stop"])
+            program = f"{info['head']}{cut(text, info['stop'])}\n{info['tests']}\n"
         return Program(
-            code=f"{code}\n{info['tests']}\n",
+            code=program,
             command=("/bin/sh", "-c", self._language.script),
             file_name=self._language.file,
             limits=limits(grading),
@@ -124,3 +126,24 @@ class MultiPLE(BaseTask):
 
     def summarise(self, graded: Sequence[Graded], grading: Grading) -> dict[str, Metric]:
         return pass_metrics(graded, grading)
+
+
+def joined(head: str, answer: str, tests: str, stop: Sequence[str]) -> str:
+    """The program of a chat's ``answer``, which says the whole function, ends it, and may have more in front of it.
+
+    Tests go on from a function that a stop token has cut, so what follows the head in the answer is cut and put behind the
+    head; lines in front of it that the head has not are kept there. An answer without the function's first line is taken
+    for a program that has ended.
+    """
+    signature = head.rstrip().rpartition("\n")[2]
+    # As people write it: other spaces and line ends, C++'s own namespace.
+    pattern = r"\s*(?:std\s*::\s*)?".join(map(re.escape, re.findall(r"\w+|[^\w\s]", signature.replace("std::", ""))))
+    found = list(re.finditer(rf"(?<!\w){pattern}", answer)) if pattern else []
+    if not found:
+        ends = [token.strip("\n") for token in stop if token.strip() and tests.startswith(token.strip("\n"))]
+        return f"{answer}\n{tests.removeprefix(max(ends, key=len, default=''))}\n"
+    known = {line.strip() for line in head.splitlines()} | {""}
+    before = [line for line in answer[: found[-1].start()].splitlines() if line.strip() not in known]
+    more = "".join(f"{line}\n" for line in before if not line.startswith("package "))
+    above = head.rstrip().removesuffix(signature)
+    return f"{above}{more}{signature}{cut(answer[found[-1].end() :], stop)}\n{tests}\n"

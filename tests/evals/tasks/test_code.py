@@ -175,6 +175,44 @@ def test_other_languages(tmp_path: Path):
     assert reasons(tmp_path / "out")["HumanEval_0"] == "passed"
 
 
+CPP = "#include<cassert>\n// The length.\nlong size(std::string s) {\n"
+CPP_TESTS = "}\nint main() { assert(size(std::string()) == 0); }"
+
+
+@pytest.mark.parametrize(
+    ("answer", "program"),
+    [
+        (
+            "#include<cassert>\nusing namespace std;\nlong size( string s )\n{\n    return 0;\n}\n\nint main() {}\n",
+            "#include<cassert>\n// The length.\nusing namespace std;\nlong size(std::string s) {\n    return 0;\n"
+            f"{CPP_TESTS}\n",
+        ),
+        ("auto size = [](auto s) { return 0; };", f"auto size = [](auto s) {{ return 0; }};\n{CPP_TESTS[1:]}\n"),
+    ],
+)
+def test_a_chat_says_the_whole_function_and_tests_go_on_from_a_cut_one(answer: str, program: str):
+    assert multipl_e.joined(CPP, answer, CPP_TESTS, ["\n}"]) == program
+
+
+def test_a_function_in_a_class_and_one_that_ends_itself():
+    head, tests = (
+        "class Problem {\n    public static int f() {\n",
+        "    }\n    public static void main(String[] a) {}\n}",
+    )
+    answer = (
+        "class Problem {\n    static int g() { return 1; }\n    public static int f() {\n        return g();\n    }\n}"
+    )
+    assert multipl_e.joined(head, answer, tests, ["\n    }\n"]) == (
+        "class Problem {\n    static int g() { return 1; }\n    public static int f() {\n        return g();\n"
+        + tests
+        + "\n"
+    )
+    answer = "function f(){\n  return 1;\n}\nconsole.log(f());\n"
+    assert multipl_e.joined("//One.\nfunction f(){\n", answer, "test();", ["\nfunction ", "\nconsole.log"]) == (
+        "//One.\nfunction f(){\n  return 1;\n}\ntest();\n"
+    )
+
+
 def test_compilers_and_what_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     language = multipl_e.LANGUAGES["cpp"]
     assert language.programs == ["g++"] and multipl_e.LANGUAGES["ts"].programs == ["tsc", "node"]
