@@ -10,7 +10,7 @@ pass@k.
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ebm_jax.errors import UserError
 from ebm_jax.evals.tasks.metrics import pass_metrics
@@ -95,7 +95,12 @@ class MultiPLE(BaseTask):
             self.name, file=self._file, local=f"multipl_e/{config}.jsonl*", hub=f"nuprl/MultiPL-E:{config}"
         )
         self.provenance = rows.provenance()
-        return [self._example(row) for row in rows.rows]
+        examples = [self._example(row) for row in rows.rows]
+        stops = {tuple(example.info["stop"]) for example in examples}
+        # A language's problems have the same; with them models need not go on to the limit.
+        if len(stops) == 1 and not self._chat:
+            self.sampling = replace(self.sampling, stop=stops.pop())
+        return examples
 
     def _example(self, row: Row) -> Example:
         head = row.text("prompt")

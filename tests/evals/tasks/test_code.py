@@ -226,4 +226,4 @@ def test_compilers_and_what_is_not_installed(monkeypatch: pytest.MonkeyPatch, tm
     path = write_rows(tmp_path / "cpp.jsonl", [row])
     model = FakeModel({"int f": "    return 3;\n}"})
     result = run_task(model, make_task(f"multipl-e:cpp={path}"), tmp_path / "out", TaskOptions(code_seconds=20.0))
-    assert result.metrics["pass@1"].value == 1.0
+    assert result.metrics["pass@1"].value == 1.0 and model.calls[0]["stop"] == ["\n}"]
