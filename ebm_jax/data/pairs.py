@@ -1,8 +1,8 @@
 """``pairs:PATH``: a better and a worse answer to the same prompt, as two documents that share a row.
 
 A row of the table holds two whole dialogues (hh-rlhf, Bai et al. 2022), which are split at the last
-``data.examples.separator``; two chats; or two answers to a prompt of its own. Equal pairs and those whose prompts differ
-compare nothing and are left out.
+``data.examples.separator``; two chats, whole or the last message of each; or two answers to a prompt of its own. Equal pairs
+and those whose prompts differ compare nothing and are left out.
 """
 
 import logging
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from ebm_jax.data.chat import ChatTemplate, check_messages
+from ebm_jax.data.chat import ChatTemplate, Message, check_messages
 from ebm_jax.data.config import DataConfig
 from ebm_jax.data.digests import FileDigests
 from ebm_jax.data.example_rows import Row, open_table
@@ -105,14 +105,34 @@ class Pairs:
 
     def _chat(self, row: Row, field: str, value: list) -> tuple[str, str]:
         messages = check_messages(value, f"{row.where}: field {field!r}")
+        if messages[-1]["role"] != "assistant":
+            raise UserError(f"{row.where}: field {field!r} does not end with what the assistant says")
+        if len(messages) == 1:
+            messages = [*self._asked(row, field), *messages]
         template = self._chat_template()
-        prompt, whole = template.prompt(messages[:-1]), template.render(messages)
+        try:
+            prompt, whole = template.prompt(messages[:-1]), template.render(messages)
+        except UserError as error:
+            raise UserError(f"{row.where}: {error}") from error
         if not whole.startswith(prompt):
             raise UserError(
                 f"{row.where}: the chat template writes the prompt otherwise when the answer follows: set"
                 " data.examples.chat_template to a template that only adds"
             )
         return prompt, whole[len(prompt) :]
+
+    def _asked(self, row: Row, field: str) -> list[Message]:
+        """The prompt of an answer that stands alone: a chat or a text in the field that ``data.examples.prompt`` names."""
+        name = self._options.prompt.removeprefix("{").removesuffix("}")
+        value = row.fields.get(name)
+        if isinstance(value, list):
+            return check_messages(value, f"{row.where}: field {name!r}")
+        if value is None:
+            raise UserError(
+                f"{row.where}: field {field!r} is an answer alone and there is no field {name!r} with its prompt: set"
+                " data.examples.prompt to {FIELD}"
+            )
+        return [{"role": "user", "content": row.fill(self._options.prompt, "data.examples.prompt")}]
 
     def _chat_template(self) -> ChatTemplate:
         if self._template is None:

@@ -100,3 +100,34 @@ def test_answers_to_a_prompt_and_chats(tmp_path):
 def test_malformed_rows_name_file_and_line(tmp_path, row, told):
     with pytest.raises(UserError, match=rf"rows\.jsonl: {told}"):
         list(Pairs(pairs_config(tmp_path, [ROWS[0], row])).pairs())
+
+
+def test_an_answer_alone_has_its_prompt_in_a_field_of_its_own(tmp_path):
+    pytest.importorskip("jinja2")
+    (tmp_path / "chat.jinja").write_text(CHATML)
+    examples = ExamplesConfig(chat_template=str(tmp_path / "chat.jinja"))
+    asked = [{"role": "user", "content": "Why?"}]
+    sides = {name: [{"role": "assistant", "content": text}] for name, text in (("chosen", "Yes."), ("rejected", "No."))}
+    whole = {name: [*asked, *side] for name, side in sides.items()}
+    rows = [{"prompt": asked, **sides}, {"prompt": "Why?", **sides}, whole]
+    pairs = list(Pairs(pairs_config(tmp_path, rows, examples=examples)).pairs())
+    assert len(pairs) == 3 and len({(pair.prompt, pair.chosen, pair.rejected) for pair in pairs}) == 1
+    assert pairs[0].prompt == "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
+    for row, said in [
+        (sides, "line 1: field 'chosen' is an answer alone and there is no field 'prompt'"),
+        ({"chosen": asked, "rejected": asked}, "line 1: field 'chosen' does not end with what the assistant says"),
+        ({"prompt": [1], **sides}, "line 1: field 'prompt': message 1 is a int"),
+    ]:
+        with pytest.raises(UserError, match=said):
+            list(Pairs(pairs_config(tmp_path, [row], examples=examples)).pairs())
+
+
+def test_a_chat_that_its_template_refuses_is_named_by_its_line(tmp_path):
+    pytest.importorskip("jinja2")
+    (tmp_path / "chat.jinja").write_text("{{ raise_exception('no systems') }}")
+    examples = ExamplesConfig(chat_template=str(tmp_path / "chat.jinja"))
+    talk = [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]
+    with pytest.raises(
+        UserError, match=r"rows\.jsonl: line 1: the chat template .* fails on a conversation: no systems"
+    ):
+        list(Pairs(pairs_config(tmp_path, [{"chosen": talk, "rejected": talk}], examples=examples)).pairs())
