@@ -36,7 +36,12 @@ def encode_documents(tokenizer: Tokenizer, documents: Sequence[Document]) -> lis
 
 
 def framed(encoded: Encoded, tokenizer: Tokenizer, *, begin: bool, end: bool) -> Encoded:
-    """With the begin-of-text token in front, which nobody scores, and the end-of-text token behind, which an example scores."""
+    """With the begin-of-text token in front, which nobody scores, and the end-of-text token behind, which an example scores.
+
+    An example that has them from its chat template does not get them twice: generation gives one as well.
+    """
+    if encoded.scored is not None and len(encoded.tokens):
+        begin, end = begin and encoded.tokens[0] != tokenizer.bos_id, end and encoded.tokens[-1] != tokenizer.eos_id
     before = np.array([tokenizer.bos_id] if begin else [], np.int32)
     after = np.array([tokenizer.eos_id] if end else [], np.int32)
     tokens = np.concatenate([before, encoded.tokens, after])

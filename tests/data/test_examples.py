@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ebm_jax.data import DataConfig, load_data
-from ebm_jax.data.encoding import encode_documents
+from ebm_jax.data.encoding import Encoded, encode_documents, framed
 from ebm_jax.data.example_config import ExamplesConfig
 from ebm_jax.data.packing import Whole, build_whole_table
 from ebm_jax.data.rows import Rows
@@ -53,6 +53,19 @@ def test_of_a_question_its_answer_is_scored_token_by_token(tmp_path):
     assert batch["segments"].tolist() == [1] * n + [0] * (24 - n)
     assert batch["positions"].tolist() == [*range(n)] + [0] * (24 - n)
     assert data.stats["train"].bytes == n
+
+
+def test_special_tokens_that_a_template_has_written_are_not_doubled():
+    class Two(ByteTokenizer):
+        bos_id, eos_id = 1, 2
+
+    flags = np.array([False, True, True])
+    written = framed(Encoded(np.array([1, 65, 2]), flags), Two(), begin=True, end=True)
+    assert written.tokens.tolist() == [1, 65, 2] and written.scored.tolist() == flags.tolist()
+    bare = framed(Encoded(np.array([65, 66, 67]), flags), Two(), begin=True, end=True)
+    assert bare.tokens.tolist() == [1, 65, 66, 67, 2] and bare.scored.tolist() == [False, *flags, True]
+    plain = framed(Encoded(np.array([1, 65, 2]), None), Two(), begin=True, end=True)
+    assert plain.tokens.tolist() == [1, 1, 65, 2, 2], "a text that is no example may hold what it likes"
 
 
 def test_all_is_scored_with_the_full_loss(tmp_path):
