@@ -6,7 +6,7 @@ from threading import Event
 from typing import NoReturn
 
 from ebm_jax.errors import UserError
-from ebm_jax.evals.tasks.judges import JudgeError, OddAnswer
+from ebm_jax.evals.tasks.judges import JudgeError, OddAnswer, Refusal
 from ebm_jax.evals.tasks.protocol import Grade, Grading, Judge, Message
 from ebm_jax.evals.tasks.task import BaseTask, Work
 
@@ -42,13 +42,15 @@ class Judged(BaseTask):
 
         gone = Event()
 
-        def one(item: Work) -> Grade | JudgeError | None:
+        def one(item: Work) -> Grade | JudgeError | Refusal | None:
             if gone.is_set():
                 return None
             if all(not turn.text for turn in item[1].turns) and item[1].skipped:
                 return self.failure(item)
             try:
                 return self.verdict(item, judge)
+            except Refusal as error:
+                return error
             except OddAnswer as error:
                 return Grade(None, {"reason": str(error)})
             except JudgeError as error:
@@ -58,10 +60,11 @@ class Judged(BaseTask):
         with ThreadPoolExecutor(max_workers=grading.workers if judge.at_once else 1) as pool:
             found = list(pool.map(one, work))
         errors = [answer for answer in found if isinstance(answer, JudgeError)]
+        refusals = [answer for answer in found if isinstance(answer, Refusal)]
         grades = [answer if isinstance(answer, Grade) else None for answer in found]
-        if errors:
-            raise Silent(errors[0], grades)
-        return [grade for grade in grades if grade is not None]
+        if errors or len(refusals) == len(found) > 0:
+            raise Silent(errors[0] if errors else JudgeError(str(refusals[0])), grades)
+        return [grade or Grade(None, {"reason": str(said)}) for grade, said in zip(grades, found, strict=True)]
 
 
 def ask(

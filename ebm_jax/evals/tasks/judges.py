@@ -8,7 +8,8 @@ An endpoint is read from the environment::
 
 The key is read when a request is sent, goes nowhere but into that header, and no message shows it. A request that finds
 nobody, times out or is told to wait (status 408, 409, 425, 429 and 5xx) is sent again after 1, 2, 4 ... seconds, or
-after what ``Retry-After`` says; another refusal is final. Then ``JudgeError`` says so and the caller keeps what it has.
+after what ``Retry-After`` says. A question that is refused as such (400, 413, 422: too long for the judge, or nothing that it
+talks about) is left out; any other refusal is final. Then ``JudgeError`` says so and the caller keeps what it has.
 """
 
 import http.client
@@ -28,6 +29,7 @@ URL_VARIABLE = "EBM_JAX_JUDGE_URL"
 KEY_VARIABLE = "EBM_JAX_JUDGE_KEY"
 MODEL_VARIABLE = "EBM_JAX_JUDGE_MODEL"
 _AGAIN = {408, 409, 425, 429}
+_THIS_QUESTION = {400, 413, 422}
 _LONGEST_WAIT = 60.0
 
 
@@ -37,6 +39,10 @@ class JudgeError(UserError):
 
 class OddAnswer(UserError):
     """The judge answered one question in a form that says nothing; the next one may go better."""
+
+
+class Refusal(OddAnswer):
+    """The judge does not take a question; where it takes none, its settings are wrong."""
 
 
 class LocalJudge:
@@ -74,7 +80,7 @@ class LocalJudge:
     def _prompt(self, messages: Sequence[Message], continuation: str | None = None) -> Prompt:
         prompt = Prompt(messages=tuple(messages))
         if reason := self._model.misfit(prompt, continuation):
-            raise OddAnswer(f"the judge {self.name} cannot be asked: {reason}")
+            raise Refusal(f"the judge {self.name} cannot be asked: {reason}")
         return prompt
 
 
@@ -138,7 +144,8 @@ class EndpointJudge:
                 said = self._without_key(error.read(2000).decode("utf-8", "replace")).strip()
                 reason = f"status {error.code}" + (f": {said[:300]}" if said else "")
                 if error.code not in _AGAIN and error.code < 500:
-                    raise JudgeError(f"the judge {self.name} at {self._url} refuses: {reason}") from None
+                    kind = Refusal if error.code in _THIS_QUESTION else JudgeError
+                    raise kind(f"the judge {self.name} at {self._url} refuses: {reason}") from None
                 pause = _seconds(error.headers.get("Retry-After")) or pause
             except (OSError, ValueError, http.client.HTTPException) as error:  # nobody, a timeout, a broken answer
                 reason = self._without_key(str(getattr(error, "reason", None) or error) or type(error).__name__)

@@ -11,7 +11,10 @@ import pytest
 
 from ebm_jax.errors import UserError
 from ebm_jax.evals.tasks.judges import EndpointJudge, JudgeError, LocalJudge, OddAnswer, open_judge
-from tests.evals.tasks.fakes import FakeModel
+from ebm_jax.evals.tasks.options import TaskOptions
+from ebm_jax.evals.tasks.registry import make_task
+from ebm_jax.evals.tasks.runner import run_task
+from tests.evals.tasks.fakes import FakeModel, write_rows
 
 KEY = "sk-very-secret"
 ASK = [{"role": "user", "content": "Rate this."}]
@@ -182,6 +185,20 @@ def test_settings_that_are_missing_or_wrong(monkeypatch):
     with pytest.raises(UserError, match="judge='gpt': write api or api:MODEL"):
         open_judge("gpt")
     assert open_judge("api:critic").name == "critic"
+
+
+def test_a_question_that_is_refused_is_left_out_unless_all_are(endpoint: Endpoint, tmp_path):
+    rows = [{"idx": n, "dataset": "d", "instruction": f"Do {n}", "output": "r"} for n in range(5)]
+    task = f"alpacaeval={write_rows(tmp_path / 'a.jsonl', rows)}"
+    refused, model = (400, {}, "context length exceeded"), FakeModel(lambda prompt, number: "ours")
+    endpoint.script = [said("m"), said("M"), refused, said("m")]
+    result = run_task(model, make_task(task), tmp_path / "out", TaskOptions(workers=1), judge=judge()[0])
+    assert result.problem is None and (result.counts["graded"], result.counts["ungraded"]) == (4, 1)
+    grades = [json.loads(line) for line in (tmp_path / "out" / "grades.jsonl").read_text().splitlines()]
+    assert "refuses: status 400: context length exceeded" in grades[2]["info"]["reason"]
+    endpoint.script = [refused]
+    result = run_task(model, make_task(task), tmp_path / "other", TaskOptions(workers=1), judge=judge()[0])
+    assert "refuses: status 400" in result.problem and result.counts["graded"] == 0
 
 
 def test_a_model_here_as_the_judge():
