@@ -1,9 +1,11 @@
 """The program in a completion: a fenced block, or the lines that go on with a function's head."""
 
+import ast
 import re
+import warnings
 
 _FENCE = re.compile(
-    r"^[ \t]*(`{3,}+|~{3,}+)[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.DOTALL | re.MULTILINE
+    r"^([ \t]*)(`{3,}+|~{3,}+)[ \t]*([\w+#.-]*)[^\n]*\n(.*?)(?:^[ \t]*\2[ \t]*$|\Z)", re.DOTALL | re.MULTILINE
 )
 _ALIASES = {
     "python": ("py", "python3", "python2"), "js": ("javascript", "node"), "ts": ("typescript",), "cpp": ("c++", "cc"),
@@ -11,6 +13,9 @@ _ALIASES = {
     "r": ("rscript",), "jl": ("julia",), "kt": ("kotlin",), "hs": ("haskell",), "ml": ("ocaml",), "rkt": ("racket",),
     "d": ("dlang",), "php": (), "lua": (), "swift": (), "scala": (), "java": (), "clj": ("clojure",), "ex": ("elixir",),
 }  # fmt: skip
+_BEGINNING = re.compile(
+    r"^(?:@|(?:async[ \t]+)?def[ \t]|class[ \t]|import[ \t]|from[ \t]+\S+[ \t]+import[ \t])", re.MULTILINE
+)
 _DEFINITION = re.compile(r"^(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)", re.MULTILINE)
 
 
@@ -30,8 +35,34 @@ def extract_code(text: str, *, prompt: str = "", language: str = "python") -> st
     if block is not None:
         return _before(prompt, wanted) + block if _defines(block, wanted) else prompt + _body(_indented(block))
     if _defines(text, wanted):
-        return _before(prompt, wanted) + text
+        return _before(prompt, wanted) + _without_prose(text)
     return prompt + _body(text)
+
+
+def _moved_out(block: str, indent: str) -> str:
+    return "".join(line.removeprefix(indent) for line in block.splitlines(keepends=True)) if indent else block
+
+
+def _without_prose(text: str) -> str:
+    """A program without the words in front of it and behind it; as it is where that makes no Python of it."""
+    start = _BEGINNING.search(text)
+    lines = text[start.start() if start else 0 :].splitlines(keepends=True)
+    for code in ([text], lines):
+        for _ in range(20):
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    ast.parse("".join(code))
+            except SyntaxError as error:
+                # The first wrong line: of what stands behind a program, for one.
+                code = code[: min(error.lineno or 1, len(code)) - 1]
+            except (ValueError, RecursionError, MemoryError):
+                break
+            else:
+                if _DEFINITION.search("".join(code)):
+                    return "".join(code)
+                break
+    return text
 
 
 def _wanted(prompt: str) -> str:
@@ -41,7 +72,8 @@ def _wanted(prompt: str) -> str:
 
 
 def _block(text: str, wanted: str, language: str) -> str | None:
-    blocks = [(match[2].lower(), match[3]) for match in _FENCE.finditer(text)]
+    # A block in an item of a list is as far in as its fence.
+    blocks = [(match[3].lower(), _moved_out(match[4], match[1])) for match in _FENCE.finditer(text)]
     names = {language, *_ALIASES.get(language, ())}
     names |= {key for key, aliases in _ALIASES.items() if language in aliases}
     right = [code for tag, code in blocks if tag in names] or [code for tag, code in blocks if not tag]

@@ -14,6 +14,8 @@ RIGHT = [
     "```\n    return sum(xs)\n```",
     "```python\nreturn sum(xs)\n```",
     "def total(xs: List[int]) -> int:\n    return sum(xs)\n",
+    "Here is the function:\n\nimport math\n\ndef total(xs):\n    return math.floor(sum(xs))\n\nI hope that it helps!\nBye.",
+    "1. The code:\n\n   ```python\n   def total(xs):\n\n       return sum(xs)\n   ```\n2. No more.",
     "```python\ndef total(xs):\n    return sum(xs)\n",
     '    text = """\nnot code\n"""\n    return sum(xs) + 0 * len(text)\ntotal = None\n',
 ]
@@ -24,6 +26,16 @@ def test_a_function_head_is_completed(text):
     names = {}
     exec(extract_code(text, prompt=HEAD), names)
     assert names["total"]([1, 2, 3]) == 6
+
+
+def test_odd_programs_stay_as_they_are():
+    for text in (
+        "def total(xs):\n    '\\d'\n",
+        "def total(xs):\n    return (\n",
+        "words\ndef total(xs) return\n",
+        "def total(xs):\n    \0\n",
+    ):
+        assert extract_code(text, prompt=HEAD).endswith(text)
 
 
 def test_without_a_prompt_the_last_block_or_the_text():
