@@ -1,11 +1,14 @@
 """The rows of a benchmark: a file that the user names, else the files under ``$EBM_JAX_DATA``, else a public set.
 
-A file is JSON lines (plain, ``.gz``, ``.xz``), a JSON list of objects, or tab-separated ``id, source, target`` lines;
+A file is JSON lines (plain, ``.gz``, ``.xz``), a JSON list of objects, Parquet, a ``.csv`` table under its names of columns
+(as GPQA is published), or tab-separated ``id, source, target`` lines;
 ``hf:NAME[:CONFIG]`` in its place names a Hugging Face set. A row knows where it stands, so that a malformed one can be
 named.
 """
 
+import csv
 import hashlib
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +18,7 @@ from typing import Any, NoReturn
 from ebm_jax.data.extras import require
 from ebm_jax.data.files import json_rows, read_text
 from ebm_jax.data.paths import DATA_VARIABLE, expand, find_files
-from ebm_jax.data.tables import load_hugging_face
+from ebm_jax.data.tables import load_hugging_face, parquet_rows
 from ebm_jax.errors import UserError
 
 _TYPES = {str: "text", list: "a list", dict: "an object", int: "a whole number", float: "a number"}
@@ -106,7 +109,7 @@ def read_rows(
 
 
 def _files(path: str) -> RowSet:
-    found = find_files(path, (".jsonl", ".jsonl.gz", ".jsonl.xz", ".json", ".tsv"), ())
+    found = find_files(path, (".jsonl", ".jsonl.gz", ".jsonl.xz", ".json", ".parquet", ".csv", ".tsv"), ())
     rows = [row for name, full in zip(found.names, found.paths(), strict=True) for row in _read(full, name)]
     return RowSet(rows, path, found.root)
 
@@ -119,6 +122,10 @@ def _read(path: Path, name: str) -> Iterator[Row]:
             if len(cells) not in (2, 3):
                 raise UserError(f"{path}: line {number}: {len(cells)} tab-separated cells, not id, source and target")
             yield Row({"source": cells[-2], "target": cells[-1]}, f"{path}: line {number}")
+    elif stem.endswith(".parquet"):
+        yield from (Row(row, f"{path}: row {number}") for number, row in parquet_rows(path))
+    elif stem.endswith(".csv"):
+        yield from _csv(path)
     elif stem.endswith(".json"):
         try:
             listed = json.loads(read_text(path))
@@ -129,6 +136,18 @@ def _read(path: Path, name: str) -> Iterator[Row]:
         yield from (Row(row, f"{path}: row {number}") for number, row in enumerate(listed, 1))
     else:
         yield from (Row(row, f"{path}: line {number}") for number, row in json_rows(path))
+
+
+def _csv(path: Path) -> Iterator[Row]:
+    table = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
+    try:
+        for row in table:
+            where = f"{path}: line {table.line_num}"
+            if None in row or None in row.values():
+                raise UserError(f"{where}: it has not the {len(table.fieldnames or ())} cells of the first line")
+            yield Row(row, where)
+    except csv.Error as error:
+        raise UserError(f"{path}: line {table.reader.line_num}: no comma-separated table: {error}") from error
 
 
 def _public(hub: str, splits: Sequence[str]) -> RowSet:

@@ -58,9 +58,22 @@ def test_lists_and_tab_separated_files_are_read(root: Path):
     assert [r.fields for r in read_rows("t", file=str(root / "b.tsv")).rows][1] == {"source": "Welt", "target": "world"}
 
 
+def test_tables_are_read_by_their_columns(root: Path):
+    (root / "c.csv").write_text('Question,Correct Answer\r\n"two\nlines, ending",4\r\nplain,5\r\n')
+    rows = read_rows("t", file=str(root / "c.csv")).rows
+    assert rows[0].text("Question") == "two\nlines, ending" and rows[1].where.endswith("c.csv: line 4")
+    pa, parquet = (pytest.importorskip(name) for name in ("pyarrow", "pyarrow.parquet"))
+    parquet.write_table(pa.Table.from_pylist([{"text": "one", "turns": ["a", "b"]}]), root / "d.parquet")
+    (row,) = read_rows("t", file=str(root / "d.parquet")).rows
+    assert row.texts("turns") == ["a", "b"] and row.where.endswith("d.parquet: row 0")
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
+        ("a.csv", "a,b\n1,2\n3\n", r"a\.csv: line 3: it has not the 2 cells"),
+        ("a.csv", "a,b\n1,2\n3,4,5\n", r"a\.csv: line 3: it has not the 2 cells"),
+        ("a.csv", 'a,b\n"1,2\n', r"a\.csv: line 2: no comma-separated table"),
         ("a.jsonl", '{"text": "one"}\n{"text": \n', r"a\.jsonl: line 2: not JSON"),
         ("a.jsonl", '{"text": "one"}\n[1]\n', r"a\.jsonl: line 2: a list, not an object"),
         ("a.jsonl", "", r"a\.jsonl: empty"),
