@@ -59,6 +59,8 @@ class LanguageModel:
     """Where the chat template is looked for, as ``open_tokenizer`` takes it."""
     rows: int = 32
     """Rows that run side by side."""
+    step: int | None = None
+    """Steps that a run was trained for; None for a published model."""
 
     @cached_property
     def chat(self) -> ChatTemplate:
@@ -218,21 +220,30 @@ def _score(network: TransformerLM, params: Params, tokens_BxT: Array, scored_BxT
 
 
 def open_model(
-    name: str, *, precision: Precision | None = None, mesh: MeshConfig | None = None, rows: int = 32
+    name: str,
+    *,
+    precision: Precision | None = None,
+    mesh: MeshConfig | None = None,
+    rows: int = 32,
+    checkpoint: int | None = None,
 ) -> LanguageModel:
     """A trained run by its folder, or a published model by folder, ``gs://`` address or ``OWNER/NAME``.
+
+    ``checkpoint`` is a run's step, if not its newest.
 
     Raises:
       UserError: there is no such model, it is not supported, or its files do not fit together.
     """
     path = Path(name).expanduser()
     if (path / RUN).is_file():
-        return _from_run(path, rows)
+        return _from_run(path, rows, checkpoint)
+    if checkpoint is not None:
+        raise UserError(f"checkpoint={checkpoint} goes with a trained run, and {name} is none (it has no {RUN})")
     return _published(locate(name), name, precision or Precision(), mesh or MeshConfig(), rows)
 
 
-def _from_run(folder: Path, rows: int) -> LanguageModel:
-    experiment, params, _ = open_run(folder)
+def _from_run(folder: Path, rows: int, checkpoint: int | None) -> LanguageModel:
+    experiment, params, step = open_run(folder, checkpoint)
     if not isinstance(experiment.algorithm, LM):
         raise UserError(
             f"{folder}: algorithm={experiment.config.algorithm.kind} is no language model that can be sampled"
@@ -251,6 +262,7 @@ def _from_run(folder: Path, rows: int) -> LanguageModel:
         rules=experiment.program.rules,
         template=experiment.config.data.tokenizer,
         rows=rows,
+        step=step,
     )
 
 

@@ -15,7 +15,7 @@ Tasks (docs/tasks.md lists them): a run's folder, or a Hugging Face model as a f
   tasks=humaneval,gsm8k,mt:de-en    what to ask               samples=20      completions of every question
   temperature=0.8 top_p=0.95        other than the task's     limit=50        questions of each, 0 = all
   judge=api:MODEL                   an endpoint that judges; judge=MODEL is a model that runs here
-  out=FOLDER                        by default RUN_DIR/tasks, or runs/tasks/NAME
+  out=FOLDER                        by default RUN_DIR/tasks, or runs/tasks/NAME; another one for another checkpoint=STEP
 """
 
 import sys
@@ -49,11 +49,9 @@ def main(argv: list[str]) -> int:
         raise UserError(f"{others[0]}= goes with tasks=NAME,...")
     workdir = Path(parts.positionals[0])
     options = override(EvaluationOptions(), parts.overrides)
-    checkpoint = parts.options.get("checkpoint")
-    if checkpoint is not None and not checkpoint.isdigit():
-        raise UserError(f"checkpoint={checkpoint!r} is not a step number")
+    checkpoint = _step(parts.options)
     initialize()
-    experiment, params, step = open_run(workdir, int(checkpoint) if checkpoint else None)
+    experiment, params, step = open_run(workdir, checkpoint)
     record = evaluate_run(experiment, params, step, options)
     if is_main():
         write_json(workdir / "evaluation.json", record)
@@ -65,18 +63,27 @@ def _tasks(name: str, options: dict[str, str], overrides: list[str]) -> int:
     chosen = override(TaskOptions(), overrides)
     judge: Any = options.get("judge")
     precision = Precision(param=options["dtype"], compute=options["dtype"]) if "dtype" in options else None
-    model = open_model(name, precision=precision, rows=chosen.batch_size)
+    model = open_model(name, precision=precision, rows=chosen.batch_size, checkpoint=_step(options))
     if judge is not None and judge.partition(":")[0] != "api":
         judge = LocalJudge(open_model(judge, precision=precision), judge)
     path = Path(name)
     folder = path / "tasks" if (path / RUN).is_file() else Path("runs/tasks") / path.name
     folder = Path(options.get("out", folder))
+    # A run goes on: what a checkpoint wrote is not taken for the next one's.
+    title = name if model.step is None else f"{name} at step {model.step}"
     results = evaluate_tasks(
-        model, options["tasks"], folder, judge=judge, model_name=name, report=print, **vars(chosen)
+        model, options["tasks"], folder, judge=judge, model_name=title, report=print, **vars(chosen)
     )
     print(tasks_table(results))
     print(f"samples, grades and results: {folder}")
     return 1 if any(result.problem for result in results) else 0
+
+
+def _step(options: dict[str, str]) -> int | None:
+    checkpoint = options.get("checkpoint")
+    if checkpoint is not None and not checkpoint.isdigit():
+        raise UserError(f"checkpoint={checkpoint!r} is not a step number")
+    return None if checkpoint is None else int(checkpoint)
 
 
 def table(record: dict) -> str:

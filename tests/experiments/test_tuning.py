@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from ebm_jax import cli
+from ebm_jax.errors import UserError
 from ebm_jax.experiment import open_run
+from ebm_jax.language_model import open_model
 from ebm_jax.records import read_metrics
 from experiments import evaluate, preferences, pretrain
 from tests.data.test_examples import write
@@ -77,6 +79,29 @@ def test_adapters_start_resume_and_are_merged_when_opened(folder, capsys):
     assert experiment.parameters() == 2 * (16 + 16) + 2 * (16 + 16)
     assert cli.main(evaluate.main, [str(run), "rows=4"]) == 0
     assert json.loads((run / "evaluation.json").read_text())["splits"]["validation"]["nll"][0] > 0
+
+
+def test_tasks_are_asked_of_the_checkpoint_that_is_meant(folder, tmp_path, capsys):
+    run = tmp_path / "run"
+    # 16 positions, so that one question of the two fits.
+    rows = [{"prompt": "1+1=", "completion": "2"}, {"prompt": "1+1=" * 9, "completion": "2"}]
+    ask = [str(run), f"tasks=completion:{write(tmp_path / 'c.jsonl', rows)}", "resamples=0"]
+    assert tune(folder, run) == 0 and tune(folder, run, "train.steps=4") == 0
+    capsys.readouterr()
+    assert cli.main(evaluate.main, [*ask, "checkpoint=2"]) == 0
+    told = capsys.readouterr().out
+    assert "1 of 2 questions could not be asked" in told and "the context of" in told
+    assert cli.main(evaluate.main, ask) == 1
+    assert f"model was '{run} at step 2' and is '{run} at step 4'" in capsys.readouterr().out
+    assert cli.main(evaluate.main, [*ask, f"out={tmp_path}/newest"]) == 0
+    results = [
+        json.loads((at / "completion-c.jsonl/result.json").read_text()) for at in (run / "tasks", tmp_path / "newest")
+    ]
+    assert results[0]["metrics"] != results[1]["metrics"] and results[1]["model"] == f"{run} at step 4"
+    assert cli.main(evaluate.main, [*ask, "checkpoint=newest"]) == 2
+    assert "checkpoint='newest' is not a step number" in capsys.readouterr().err
+    with pytest.raises(UserError, match="checkpoint=3 goes with a trained run"):
+        open_model(str(tmp_path), checkpoint=3)
 
 
 def test_another_base_is_refused(folder, tmp_path, capsys):
