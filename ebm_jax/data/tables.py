@@ -133,10 +133,19 @@ class HuggingFaceSet:
 
 def load_hugging_face(name: str) -> Mapping[str, Any]:
     """The splits of ``NAME[:CONFIG]``; UserError when ``datasets`` is not installed or cannot load it."""
-    datasets = require("datasets", "hf", "an hf: source")
     path, _, config = name.partition(":")
+    return _loaded(name, path, config or None)
+
+
+def load_hugging_face_file(name: str) -> Mapping[str, Any]:
+    """The rows of one JSON file, ``OWNER/NAME/FILE``, of a set that is a script otherwise: ``datasets`` runs none."""
+    return _loaded(name, "json", data_files=f"hf://datasets/{name}")
+
+
+def _loaded(name: str, *what: str | None, **settings: Any) -> Mapping[str, Any]:
+    datasets = require("datasets", "hf", "an hf: source")
     try:
-        return datasets.load_dataset(path, config or None, streaming=False)
+        return datasets.load_dataset(*what, streaming=False, **settings)
     except Exception as error:  # network, name and file errors share no base class
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"hf:{name} cannot be loaded: {reason}") from error

@@ -67,7 +67,7 @@ class AlpacaEval(Judged):
         self._gamed: list[Annotation] = []
 
     def examples(self) -> list[Example]:
-        hub = "tatsu-lab/alpaca_eval:alpaca_eval_gpt4_baseline"
+        hub = "tatsu-lab/alpaca_eval/alpaca_eval_gpt4_baseline.json"
         rows = read_rows(
             self.name, file=self._file, local="ins_alpacaeval/*.jsonl*", hub=hub, splits=("eval", "test", "train")
         )

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from ebm_jax.data.extras import require
 from ebm_jax.data.files import json_rows, read_text
 from ebm_jax.data.paths import DATA_VARIABLE, expand, find_files
-from ebm_jax.data.tables import load_hugging_face, parquet_rows
+from ebm_jax.data.tables import load_hugging_face, load_hugging_face_file, parquet_rows
 from ebm_jax.errors import UserError
 
 _TYPES = {str: "text", list: "a list", dict: "an object", int: "a whole number", float: "a number"}
@@ -153,7 +153,7 @@ def _csv(path: Path) -> Iterator[Row]:
 def _public(hub: str, splits: Sequence[str]) -> RowSet:
     if hub.startswith("sacrebleu:"):
         return _sacrebleu(hub)
-    sets = load_hugging_face(hub)
+    sets = load_hugging_face_file(hub) if hub.endswith((".json", ".jsonl")) else load_hugging_face(hub)
     split = next((name for name in splits if name in sets), None)
     if split is None:
         raise UserError(f"hf:{hub} has splits {sorted(sets)}, none of {', '.join(splits)}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ebm_jax.errors import UserError
+from ebm_jax.evals.tasks.registry import make_task
 from ebm_jax.evals.tasks.rows import Row, beside, read_rows
 from tests.evals.tasks.fakes import write_rows
 
@@ -49,6 +50,21 @@ def test_a_file_goes_before_the_data_folder_and_that_before_a_public_set(root: P
     assert beside(public, "test.jsonl") is None
     assert read_rows("t", file="hf:who/what").rows[0].text("text") == "public"
     assert found.provenance()["digest"] != public.provenance()["digest"]
+
+
+def test_a_public_set_that_is_a_script_is_read_by_its_file(monkeypatch: pytest.MonkeyPatch):
+    asked = {}
+
+    def load_dataset(path, *, data_files, streaming):
+        asked.update(path=path, data_files=data_files)
+        return {"train": [{"instruction": "Do", "output": "done", "dataset": "d"}]}
+
+    monkeypatch.delenv("EBM_JAX_DATA", raising=False)
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
+    (example,) = make_task("alpacaeval").examples()
+    assert (example.info["instruction"], example.reference) == ("Do", "done")
+    file = "hf://datasets/tatsu-lab/alpaca_eval/alpaca_eval_gpt4_baseline.json"
+    assert asked == {"path": "json", "data_files": file}
 
 
 def test_lists_and_tab_separated_files_are_read(root: Path):
