@@ -109,20 +109,21 @@ class AlpacaEval(Judged):
         return Grade(0.0, {"reason": work[1].skipped})
 
     def summarise(self, graded: Sequence[Graded], grading: Grading) -> dict[str, Metric]:
-        graded = [one for one in graded if one.grades[0].score is not None]
-        rows = [
-            Annotation(
-                float(one.grades[0].score or 0.0),
-                len(one.samples[0].text),
-                len(one.example.reference),
-                self._difficulty.get(one.example.info["place"]) if self._difficulty else None,
-            )
-            for one in graded
-        ]
+        rows = []
+        for one in graded:
+            judged = [
+                (grade.score, len(sample.text))
+                for sample, grade in zip(one.samples, one.grades, strict=True)
+                if grade.score is not None
+            ]
+            if judged:  # an instruction counts once, by the means over its samples
+                preference, length = (sum(values) / len(judged) for values in zip(*judged, strict=True))
+                difficulty = self._difficulty.get(one.example.info["place"]) if self._difficulty else None
+                rows.append(Annotation(preference, length, len(one.example.reference), difficulty))
         return {
             "win_rate": mean([100 * row.preference for row in rows], grading),
             LENGTH_CONTROLLED[bool(self._difficulty and self._gamed)]: length_controlled(rows, self._gamed, grading),
-            "length": mean([float(row.length) for row in rows], grading),
+            "length": mean([row.length for row in rows], grading),
         }
 
     def official(self, graded: Sequence[Graded], model: str) -> Mapping[str, str]:

@@ -33,7 +33,7 @@ class Annotation(NamedTuple):
     """A preference between 0 and 1 for the model, lengths in characters, and the instruction's difficulty if known."""
 
     preference: float
-    length: int
+    length: float
     reference_length: int
     difficulty: float | None = None
     scaled_length: float | None = None

@@ -103,7 +103,11 @@ class MTBench(Judged):
         return Grade(LOWEST, {"turns": [LOWEST] * len(sample.turns), "reason": sample.skipped})
 
     def summarise(self, graded: Sequence[Graded], grading: Grading) -> dict[str, Metric]:
-        rated = [(one, one.grades[0].info["turns"]) for one in graded if one.grades[0].score is not None]
+        rated = []
+        for one in graded:
+            samples = [grade.info["turns"] for grade in one.grades if grade.score is not None]
+            if samples:  # a question counts once, by the means over its samples
+                rated.append((one, [sum(scores) / len(scores) for scores in zip(*samples, strict=True)]))
         figures = {"score": mean([sum(turns) / len(turns) for _, turns in rated], grading)}
         for place, name in enumerate(("first_turn", "second_turn")):
             figures[name] = mean([turns[place] for _, turns in rated if len(turns) > place], grading)

@@ -75,6 +75,19 @@ def test_the_model_wins_wherever_it_stands(alpaca: str, tmp_path: Path):
     }  # fmt: skip
 
 
+def test_all_samples_of_a_question_count(alpaca: str, bench: str, tmp_path: Path):
+    options = TaskOptions(resamples=50, workers=1, samples=2, temperature=1.0)
+    model = FakeModel(lambda prompt, number: ("ours", "poor answer")[number])
+    worse = lambda asked: prefer("poor" if "poor" in asked else "reference")(asked)[::-1]
+    result = run_task(model, make_task(alpaca), tmp_path / "a", options, judge=FakeJudge(chances=worse))
+    figures = {name: metric.value for name, metric in result.metrics.items()}
+    assert figures["win_rate"] == pytest.approx(50.0) and figures["length"] == 7.5
+    judge = FakeJudge()
+    judge.write = lambda messages, **_: "[[9]]" if "ours" in messages[-1]["content"] else "[[3]]"
+    result = run_task(model, make_task(bench), tmp_path / "b", options, judge=judge)
+    assert result.metrics["first_turn"].value == pytest.approx(6.0) and result.counts["samples"] == 4
+
+
 def test_no_judge_no_figure_but_the_official_files(alpaca: str, bench: str, tmp_path: Path):
     model = FakeModel(lambda prompt, number: f"on {prompt}")
     result = run_task(model, make_task(alpaca), tmp_path / "a", OPTIONS)
