@@ -37,6 +37,9 @@ class ChatTemplate:
             return self._compiled.render(
                 messages=[dict(message) for message in messages],
                 add_generation_prompt=generation_prompt,
+                # Published templates may ask whether these are none, which an undefined name is not.
+                tools=None,
+                documents=None,
                 **self._special,
             )
         except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:

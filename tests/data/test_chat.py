@@ -120,3 +120,8 @@ def test_given_as_a_file_or_missing(tmp_path):
 def test_malformed_conversations(value, told):
     with pytest.raises(UserError, match=f"file: line 3: {told}"):
         check_messages(value, "file: line 3")
+
+
+def test_templates_are_told_that_there_are_no_tools():
+    source = "{% if tools is not none or documents is not none %}TOOLS {% endif %}{{ messages[0].content }}"
+    assert template(source).render(TALK[:1]) == TALK[0]["content"]
