@@ -57,6 +57,8 @@ class LanguageModel:
     rules: Rules
     template: str | None = None
     """Where the chat template is looked for, as ``open_tokenizer`` takes it."""
+    chat_file: str | None = None
+    """The Jinja file that a run was trained with in place of that template."""
     rows: int = 32
     """Rows that run side by side."""
     step: int | None = None
@@ -67,7 +69,7 @@ class LanguageModel:
         """The chat template; UserError where there is none."""
         if self.template is None:
             raise UserError(f"{self.name} has no chat template: use plain prompts")
-        return open_chat_template(self.template)
+        return open_chat_template(self.template, self.chat_file)
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The tokens of a prompt, with those that stand in front of every text."""
@@ -261,6 +263,7 @@ def _from_run(folder: Path, rows: int, checkpoint: int | None) -> LanguageModel:
         mesh=experiment.program.mesh,
         rules=experiment.program.rules,
         template=experiment.config.data.tokenizer,
+        chat_file=experiment.config.data.examples.chat_template,
         rows=rows,
         step=step,
     )

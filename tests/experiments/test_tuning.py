@@ -10,6 +10,7 @@ import pytest
 
 from ebm_jax import cli
 from ebm_jax.errors import UserError
+from ebm_jax.evals.tasks import Prompt
 from ebm_jax.experiment import open_run
 from ebm_jax.language_model import open_model
 from ebm_jax.records import read_metrics
@@ -102,6 +103,22 @@ def test_tasks_are_asked_of_the_checkpoint_that_is_meant(folder, tmp_path, capsy
     assert "checkpoint='newest' is not a step number" in capsys.readouterr().err
     with pytest.raises(UserError, match="checkpoint=3 goes with a trained run"):
         open_model(str(tmp_path), checkpoint=3)
+
+
+def test_chats_are_asked_in_the_form_that_was_trained(folder, tmp_path):
+    pytest.importorskip("jinja2")
+    (tmp_path / "chat.jinja").write_text(
+        "{% for m in messages %}{{ m.role[0] }}:{{ m.content }};{% endfor %}{% if add_generation_prompt %}a:{% endif %}"
+    )
+    talk = [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]
+    chats = write(
+        tmp_path / "chats.jsonl", [{"talk": [{**m, "content": f"{m['content']}{n}"} for m in talk]} for n in range(40)]
+    )
+    examples = ("data.examples.messages=talk", f"data.examples.chat_template={tmp_path}/chat.jinja")
+    source = ("algorithm=sft", f"data.source=sft:{chats}", f"weights={folder}/lm")
+    assert train(folder, tmp_path / "run", *source, *examples) == 0
+    model = open_model(str(tmp_path / "run"))
+    assert bytes(model.encode(Prompt.chat("Hi"))) == b"u:Hi;a:"
 
 
 def test_another_base_is_refused(folder, tmp_path, capsys):
