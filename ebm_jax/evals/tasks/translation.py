@@ -7,9 +7,9 @@ The prompt is the one of ALMA (Xu et al. 2024)::
     English:
 
 The translation is the first line of the completion that says something, without a repeated language name and without
-quotation marks around all of it where the source has none. Figures are those of the whole corpus, of the first sample of
-every sentence: BLEU and chrF (both 0 to 100), and COMET where its package and model are present. Intervals resample
-sentences (Koehn 2004).
+quotation marks around all of it where the source has none; a chat's "Here is the translation:" is not it. Figures are those
+of the whole corpus, of the first sample of every sentence: BLEU and chrF (both 0 to 100), and COMET where its package and
+model are present. Intervals resample sentences (Koehn 2004).
 """
 
 import re
@@ -29,6 +29,7 @@ LANGUAGES = {
     "sv": "Swedish", "th": "Thai", "tr": "Turkish", "uk": "Ukrainian", "ur": "Urdu", "vi": "Vietnamese",
     "zh": "Chinese",
 }  # fmt: skip
+_ANNOUNCED = re.compile(r"(?:\btranslat\w*|^(?:sure|here)\b)[^:]*:\**$", re.IGNORECASE)
 _QUOTES = {'"': '"', "'": "'", "“": "”", "„": "“", "«": "»", "「": "」"}
 
 
@@ -111,8 +112,11 @@ class OpenSubtitles(Translation):
 
 def hypothesis(text: str, language: str, source: str = "") -> str:
     """The translation of ``source`` in a completion; empty where there is none."""
+    label = rf"(?:(?:the\s+)?(?:{language}\s+)?translation(?:\s+is)?|{language}|Answer|Output)"
     for line in text.splitlines():
-        line = re.sub(rf"^\s*(?:{language}|Translation|Answer|Output)\s*:\s*", "", line).strip()
+        line = re.sub(rf"^\s*(\**){label}\s*(?:\1\s*:|:\s*\1)\s*", "", line, flags=re.IGNORECASE).strip()
+        if _ANNOUNCED.search(line) and not source.endswith(":"):
+            continue  # what a chat says before it translates
         if line:
             inner = line[1:-1]
             enclosed = len(line) > 1 and _QUOTES.get(line[0]) == line[-1] and not {line[0], line[-1]} & set(inner)

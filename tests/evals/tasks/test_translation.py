@@ -87,6 +87,12 @@ def test_noisy_comments_come_from_sacrebleu_when_they_are_nowhere_else(tmp_path:
         ("'", "'"),
         ("  \n ", ""),
         ("Translation: Hallo: du", "Hallo: du"),
+        ("Here is the translation:\n\nHello.", "Hello."),
+        ('Sure! This is the text, translated into English:\n"Hello."', "Hello."),
+        ("The English translation is: Hello.", "Hello."),
+        ("**English:** Hello.", "Hello."),
+        ("**Translation**: Hello.", "Hello."),
+        ("They said in English:\nmore", "They said in English:"),
     ],
 )
 def test_what_counts_as_the_translation(text: str, found: str):
@@ -95,3 +101,4 @@ def test_what_counts_as_the_translation(text: str, found: str):
 
 def test_quotation_marks_of_the_source_stay():
     assert hypothesis('"Hello"', "English", "„Hallo“") == '"Hello"'
+    assert hypothesis("Here is the list:", "English", "Hier ist die Liste:") == "Here is the list:"
