@@ -32,6 +32,10 @@ class PreferenceOptions:
     source: str | None = None
     batch_size: int = 32
 
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UserError(f"batch_size={self.batch_size} must be at least 1")
+
 
 def main(argv: list[str]) -> int:
     parts = cli.arguments(argv, options=("checkpoint", "out", "dtype"))

@@ -157,6 +157,8 @@ def test_a_reward_model_learns_what_is_preferred(folder, capsys):
 
 
 def test_data_and_method_must_fit(folder, tmp_path, capsys):
+    assert cli.main(preferences.main, [str(tmp_path), "batch_size=0"]) == 2
+    assert "batch_size=0 must be at least 1" in capsys.readouterr().err
     assert tune(folder, tmp_path / "run", "algorithm=reward_model") == 2
     assert "algorithm=reward_model needs pairs:PATH" in capsys.readouterr().err
     assert train(folder, tmp_path / "run", f"data.source=pairs:{folder}/yes.jsonl") == 2
