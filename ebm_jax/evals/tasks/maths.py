@@ -5,7 +5,8 @@
     (Wei et al. 2022); they are the first of the set's own training split, calculator marks removed. ``gsm8k:0shot`` to
     ``gsm8k:8shot`` take another number. chat: the question alone and a request for reasoning and a boxed answer.
 ``math500`` (Lightman et al. 2023)
-    the problem and a request for reasoning and a boxed answer, as a text or as a chat.
+    the problem and a request for reasoning and a boxed answer, as a text or as a chat. Without a box, what follows the last
+    "the answer is" counts.
 
 A completion is right when its answer is mathematically equal to the reference. ``parsed`` is the share of completions
 in which an answer was found at all.
@@ -19,7 +20,7 @@ from ebm_jax.evals.tasks.metrics import mean, pass_metrics
 from ebm_jax.evals.tasks.protocol import Example, Grade, Graded, Grading, Metric, Prompt, Sampling
 from ebm_jax.evals.tasks.rows import Row, RowSet, beside, read_file, read_rows
 from ebm_jax.evals.tasks.task import BaseTask, Work
-from ebm_jax.grading.answers import boxed_answer, gsm8k_answer
+from ebm_jax.grading.answers import gsm8k_answer, maths_answer
 from ebm_jax.grading.maths import equivalent
 
 MOST_SHOTS = 8
@@ -127,4 +128,4 @@ class Math500(_Answers):
         return Example(name, prompt or plain, row.text("answer"), {"subject": row.fields.get("subject")})
 
     def answer(self, text: str) -> str | None:
-        return boxed_answer(text)
+        return maths_answer(text)

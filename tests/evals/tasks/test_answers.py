@@ -66,11 +66,19 @@ def test_math500_compares_boxed_answers(tmp_path: Path):
         {"problem": "Half?", "answer": r"\frac{1}{2}", "id": "a"},
         {"problem": "Third?", "answer": r"\frac{1}{3}", "unique_id": "b"},
         {"problem": "None?", "answer": "4", "id": "c"},
+        {"problem": "Said?", "answer": r"\frac{1}{4}", "id": "d"},
     ]
     path = write_rows(tmp_path / "m.jsonl", rows)
-    model = FakeModel({"Half": r"So \boxed{0.5}.", "Third": r"\boxed{\frac13}", "None": "It is 4."})
+    model = FakeModel(
+        {
+            "Half": r"So \boxed{0.5}.",
+            "Third": r"\boxed{\frac13}",
+            "None": "It is 4.",
+            "Said": "The final answer is $1/4$.",
+        }
+    )
     result = run_task(model, make_task(f"math500={path}"), tmp_path / "out", OPTIONS)
-    assert values(result) == pytest.approx({"accuracy": 2 / 3, "parsed": 2 / 3})
+    assert values(result) == pytest.approx({"accuracy": 3 / 4, "parsed": 3 / 4})
 
 
 def test_gpqa_shuffles_by_the_question_and_reads_the_letter(tmp_path: Path):
