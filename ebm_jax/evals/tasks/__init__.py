@@ -12,7 +12,7 @@
     evaluate        several tasks and their table
     metrics         figures with bootstrap intervals
 
-Nothing here knows JAX: a model is anything with ``generate`` and ``log_likelihood``.
+Nothing here knows JAX: a model is anything with ``generate``, ``log_likelihood`` and ``misfit``.
 """
 
 from ebm_jax.evals.tasks.evaluate import evaluate_tasks, table
