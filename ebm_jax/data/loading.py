@@ -21,7 +21,8 @@ from ebm_jax.errors import UserError
 class SplitStats:
     """Counts of one split: ``dropped`` documents are shorter than ``min_tokens``; ``bytes`` is UTF-8 text.
 
-    ``overlong`` examples are longer than ``examples.longest``; they are dropped or cut, as the config says.
+    ``overlong`` examples are longer than ``examples.longest``; they are dropped or cut, as the config says, and of those
+    that are cut ``unscored`` have lost all that is scored.
     """
 
     documents: int
@@ -30,6 +31,7 @@ class SplitStats:
     bytes: int
     rows: int
     overlong: int = 0
+    unscored: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,7 @@ class Data:
         counts = [
             f"{name} {stats.documents // whole.group:,} {noun} in {stats.rows:,} rows"
             + (f", {stats.overlong:,} texts of over {whole.longest} tokens {fate}" if stats.overlong else "")
+            + (f", {stats.unscored:,} of them with nothing left to score" if stats.unscored else "")
             for name, stats in self.stats.items()
         ]
         return "; ".join(counts)
@@ -207,4 +210,5 @@ def _stats(
         bytes=text_bytes,
         rows=len(rows),
         overlong=0 if whole is None else int(whole.too_long(lengths_D).sum()),
+        unscored=0 if whole is None or whole.overlong == "drop" else rows.unscored(whole.longest - 1),
     )

@@ -131,6 +131,15 @@ class Rows:
             return self._scored[predicted_at]
         return 1.0 if self._ignore_id is None else targets != self._ignore_id
 
+    def unscored(self, longest: int) -> int:
+        """How many slices of at least ``longest`` positions have no scored target: what was cut off examples was all of it."""
+        if self._scored is None or not self.predicts:
+            return 0
+        slices = np.flatnonzero(self.table.length >= longest)
+        starts = self._offsets[self.table.document[slices]] + self.table.start[slices] + 1
+        ends = starts + self.table.length[slices]
+        return sum(not self._scored[start:end].any() for start, end in zip(starts, ends, strict=True))
+
     def scored_pairs(self, rows_at_once: int = 1024) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Every scored (token before, target) pair of the split, in flat arrays."""
         for start in range(0, len(self), rows_at_once):

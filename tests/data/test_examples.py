@@ -133,6 +133,7 @@ def test_what_is_too_long_is_counted_and_said(tmp_path):
     assert data.describe() == "train 4 examples in 3 rows, 1 texts of over 25 tokens left out"
     cut = loaded(config(tmp_path, rows, examples=ExamplesConfig(**{**vars(QUESTION), "overlong": "cut_end"})))
     assert len(cut.rows["train"]) == 4 and "1 texts of over 25 tokens cut (cut_end)" in cut.describe()
+    assert cut.describe().endswith(", 1 of them with nothing left to score")
 
 
 def test_groups_stay_together():
@@ -236,3 +237,14 @@ def test_a_prompt_keeps_the_tokens_that_it_has_alone():
     assert encoded.tokens.tolist() == [97, 256 + 98] and encoded.scored.tolist() == [False, True]
     with pytest.raises(UserError, match="row: a token runs over the end of a turn"):
         encode_documents(Joining(), [document._replace(exact=True)])
+
+
+def test_examples_whose_completion_was_cut_off_are_counted(tmp_path):
+    rows = [{"question": "x" * n, "answer": [1]} for n in (3, 40, 50)]
+    options = {"prompt": QUESTION.prompt, "completion": QUESTION.completion}
+    data = loaded(config(tmp_path, rows, examples=ExamplesConfig(**options, overlong="cut_end")))
+    assert data.describe() == (
+        "train 3 examples in 3 rows, 2 texts of over 25 tokens cut (cut_end), 2 of them with nothing left to score"
+    )
+    data = loaded(config(tmp_path, rows, examples=ExamplesConfig(**options, overlong="cut_start")))
+    assert data.describe().endswith("cut (cut_start)")
