@@ -74,4 +74,7 @@ class Writer:
             return generate(decoder or self.decoder, params, state, key, *how)
 
         key, count = jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct((), jnp.int32)
-        return jax.jit(go_on, donate_argnums=1).lower(self.params, state, key, count).compile()
+        # The state comes out as it went in: left to itself the compiler splits it otherwise, and the next call refuses it.
+        places = jax.tree.map(lambda x: x.sharding, state)
+        go_on = jax.jit(go_on, donate_argnums=1, out_shardings=(places, None))
+        return go_on.lower(self.params, state, key, count).compile()

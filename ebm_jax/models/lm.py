@@ -75,6 +75,7 @@ class TransformerLM(nn.Module):
         """Empty buffers for ``columns`` further tokens of ``rows`` rows, as ``go_on`` fills them."""
         shape = self.config.block()
         empty = jnp.zeros((rows, shape.groups, columns, shape.head_width), self.precision.compute_dtype)
+        empty = constrain(empty, "batch", "act_heads", None, None)
         return [KeysValues(empty, empty) for _ in range(self.config.resolved_depth)]
 
     def go_on(self, prefix: Layers, length_B: Array, own: Layers, made: Array, token_X: Array) -> tuple[Array, Layers]:
