@@ -16,6 +16,9 @@ from ebm_jax.types import Params
 
 State = Mapping[str, np.ndarray]
 Path_ = tuple[str, ...]
+PICKLED = (".ckpt", ".pt", ".pth")
+STATES = (".npz", ".safetensors", *PICKLED)
+"""Suffixes of what ``read_state`` reads."""
 
 
 class Entry(NamedTuple):
@@ -187,7 +190,7 @@ def read_state(path: str | Path) -> dict[str, np.ndarray]:
             return {_plain(k): v for k, v in load_file(str(path)).items()}
         except SafetensorError as error:
             raise UserError(f"{path} is not a .safetensors file: {error}") from None
-    if path.suffix in (".ckpt", ".pt", ".pth"):
+    if path.suffix in PICKLED:
         return _read_torch(path)
     raise UserError(f"{path}: cannot read {path.suffix or 'a file without suffix'}; use .npz, .safetensors or .ckpt")
 

@@ -11,7 +11,7 @@ from ebm_jax.data.paths import expand
 from ebm_jax.errors import UserError
 from ebm_jax.interop.hugging_face.folder import is_model, locate, read_published
 from ebm_jax.interop.hugging_face.weights import load_params
-from ebm_jax.interop.reference_ebt import from_reference, layout_of, read_state
+from ebm_jax.interop.reference_ebt import STATES, from_reference, layout_of, read_state
 from ebm_jax.models.transformer import TransformerConfig
 from ebm_jax.types import Params
 
@@ -31,7 +31,9 @@ def starting_weights(name: str, model: TransformerConfig) -> Path | Reader:
     """
     address = "://" in name
     path = Path(name) if address else expand(name)
-    on_hub = not path.exists() and not path.is_absolute() and not path.suffix and name.count("/") == 1
+    # Names on the hub have dots too: Qwen2.5-0.5B.
+    file = path.exists() or path.suffix in STATES
+    on_hub = not file and not path.is_absolute() and not name.startswith((".", "~", "$")) and name.count("/") == 1
     if path.is_dir() and not is_model(path):
         return path
     if not (address or on_hub or path.is_dir()):

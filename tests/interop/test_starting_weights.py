@@ -57,6 +57,17 @@ def test_folders_of_runs_and_files(tmp_path, monkeypatch):
         starting_weights(str(tmp_path / "no"), TransformerConfig())({})
 
 
+def test_names_on_the_hub_have_dots(monkeypatch):
+    folder, asked = GOLDEN / "qwen3", []
+    monkeypatch.setattr("ebm_jax.interop.starting_weights.locate", lambda name: asked.append(name) or folder)
+    names = ["Qwen/Qwen2.5-0.5B", "meta-llama/Llama-3.1-8B", "mistralai/Mistral-7B-v0.3", "owner/name"]
+    for name in names:
+        assert callable(starting_weights(name, read_published(folder).model))
+    assert asked == names
+    with pytest.raises(UserError, match=r"no checkpoint at runs/last\.safetensors"):
+        starting_weights("runs/last.safetensors", TransformerConfig())({})
+
+
 def test_a_classifier_is_no_language_model():
     with pytest.raises(UserError, match="are of a sequence classifier"):
         starting_weights(str(GOLDEN / "qwen3_reward"), read_published(GOLDEN / "qwen3_reward").model)
