@@ -127,8 +127,9 @@ def _named(file: Path, role: str, vocabulary: dict[str, int], usual: tuple[str, 
     """The token that plays a ``role`` such as ``eos_token``."""
     names = list(usual)
     try:  # the file beside it, where there is one, knows better than a list of usual names
-        token = json.loads(file.with_name("tokenizer_config.json").read_text()).get(role)
-        names.insert(0, str(token.get("content") if isinstance(token, dict) else token))
+        token = json.loads(file.with_name("tokenizer_config.json").read_text(encoding="utf-8")).get(role)
+        token = token.get("content") if isinstance(token, dict) else token
+        names[:0] = [token] if isinstance(token, str) else []  # null, where there is none: "None" is a word
     except (OSError, ValueError, AttributeError):
         pass
     return next((vocabulary[name] for name in names if name in vocabulary), None)

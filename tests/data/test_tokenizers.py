@@ -86,6 +86,16 @@ def test_end_of_text_named_beside_the_file(bpe, tmp_path):
     assert tokenizer.fingerprint == open_tokenizer(f"hf:{bpe}").fingerprint
 
 
+def test_no_token_is_not_the_word_none(tmp_path):
+    package = pytest.importorskip("tokenizers")
+    package.Tokenizer(package.models.WordLevel({"None": 0, "</s>": 1}, unk_token="None")).save(
+        str(tmp_path / "tokenizer.json")
+    )
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"bos_token": None}))
+    tokenizer = open_tokenizer(f"hf:{tmp_path}/tokenizer.json")
+    assert tokenizer.bos_id is None and tokenizer.eos_id == 1
+
+
 @pytest.fixture(scope="module")
 def pieces(tmp_path_factory):
     package = pytest.importorskip("sentencepiece")
