@@ -151,6 +151,18 @@ def test_older_configs_say_the_same_in_other_words():
         base | {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}
     ).model.layer_windows
     assert windows == (None, 4)
+    # What a config leaves out is what its family has: windows unless told otherwise in Mistral, none in Qwen.
+    assert read_config(base | {"model_type": "qwen2", "sliding_window": 4}).model.window is None
+    assert read_config(base | {"model_type": "mistral"}).model.window == 4096
+    assert read_config(base | {"model_type": "mistral", "sliding_window": None}).model.window is None
+
+
+@pytest.mark.parametrize("name", ["llama3_tied", "olmo3_yarn", "qwen3"])
+def test_older_readers_find_all_they_look_for(name):
+    published = read_published(GOLDEN / name)
+    config = write_config(published)
+    del config["rope_parameters"]
+    assert read_config(config) == published
 
 
 def test_every_family_says_what_it_is():

@@ -1,7 +1,7 @@
 """``config.json`` of the supported families, as options of one transformer and back.
 
 A family is what its configs say beyond Llama's. Rotary settings come in two dialects, ``rope_theta`` with ``rope_scaling`` and
-``rope_parameters``; both are read, the second is written.
+``rope_parameters``; both are read and written: readers of the first do not look for the second.
 """
 
 import dataclasses
@@ -64,13 +64,10 @@ def _write_llama(model: TransformerConfig) -> dict[str, Any]:
 
 def _sliding(config: Json) -> dict[str, Any]:
     """Windows by layer, from ``layer_types`` or, in older Qwen configs, the number of the last full layer."""
-    window, depth = config.get("sliding_window"), config["num_hidden_layers"]
+    window, depth = config.get("sliding_window", 4096), config["num_hidden_layers"]
     kinds = config.get("layer_types")
-    if kinds is None and not config.get("use_sliding_window", True):
-        window = None
     if kinds is None:
-        first = config.get("max_window_layers", 0) if "use_sliding_window" in config else 0
-        full = list(range(min(depth, first)))
+        full = list(range(min(depth, config.get("max_window_layers", 28))))
     else:
         if unknown := set(kinds) - {"full_attention", "sliding_attention"}:
             raise UserError(
@@ -85,6 +82,10 @@ def _sliding(config: Json) -> dict[str, Any]:
 def _write_sliding(model: TransformerConfig) -> dict[str, Any]:
     kinds = ["full_attention" if window is None else "sliding_attention" for window in model.layer_windows]
     return {"sliding_window": model.window, "layer_types": kinds}
+
+
+def _qwen_sliding(config: Json) -> dict[str, Any]:
+    return _sliding(config if config.get("use_sliding_window") else {**config, "sliding_window": None})
 
 
 def _write_qwen(model: TransformerConfig) -> dict[str, Any]:
@@ -117,13 +118,15 @@ FAMILIES: dict[str, Family] = {
     "llama": Family(architecture="Llama", read=_llama, write=_write_llama),
     "mistral": Family(
         architecture="Mistral",
-        read=lambda config: {} if config.get("sliding_window") is None else {"window": config["sliding_window"]},
+        read=lambda config: {"window": config.get("sliding_window", 4096)},
         write=lambda model: {"sliding_window": model.window},
     ),
-    "qwen2": Family(architecture="Qwen2", read=lambda config: {"qkv_bias": True} | _sliding(config), write=_write_qwen),
+    "qwen2": Family(
+        architecture="Qwen2", read=lambda config: {"qkv_bias": True} | _qwen_sliding(config), write=_write_qwen
+    ),
     "qwen3": Family(
         architecture="Qwen3",
-        read=lambda config: {"qk_norm": "head"} | _qwen3_bias(config) | _sliding(config),
+        read=lambda config: {"qk_norm": "head"} | _qwen3_bias(config) | _qwen_sliding(config),
         write=lambda model: {"attention_bias": model.qkv_bias} | _write_qwen(model),
     ),
     "olmo2": Family(architecture="Olmo2", read=_olmo, renamed=_OLMO_NORMS),
@@ -203,6 +206,7 @@ def write_config(published: Published, *, dtype: str = "float32") -> dict[str, A
         "rms_norm_eps": model.norm_eps,
         "rope_parameters": _write_rope(model),
         "rope_theta": model.rope_theta,
+        "rope_scaling": _write_scaling(model),
         "tie_word_embeddings": model.tied,
         "bos_token_id": published.bos_id,
         "eos_token_id": eos[0] if len(eos) == 1 else eos or None,
@@ -298,3 +302,9 @@ def _write_rope(model: TransformerConfig) -> dict[str, Any]:
         said |= {"beta_fast": scaling.beta_fast, "beta_slow": scaling.beta_slow, "truncate": scaling.truncate}
         said |= {} if scaling.attention_factor is None else {"attention_factor": scaling.attention_factor}
     return said
+
+
+def _write_scaling(model: TransformerConfig) -> dict[str, Any] | None:
+    """The same in the first dialect, where the base has a place of its own."""
+    said = _write_rope(model)
+    return None if model.rope_scaling.kind == "none" else {k: v for k, v in said.items() if k != "rope_theta"}
