@@ -96,8 +96,11 @@ class LanguageModel:
         """``samples`` completions of every prompt; equal arguments give equal completions.
 
         Raises:
-          UserError: a prompt has no tokens, or leaves no room in the context.
+          UserError: a prompt has no tokens, or leaves no room in the context; nothing is asked for.
         """
+        for option, value in (("samples", samples), ("max_new_tokens", max_new_tokens)):
+            if value < 1:
+                raise UserError(f"{option}={value} must be at least 1")
         ids = [self._checked(self.encode(prompt), number) for number, prompt in enumerate(prompts)]
         sampling = SamplingConfig(temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p)
         made: list[list[Completion]] = [[] for _ in prompts]

@@ -1,5 +1,6 @@
 """A published model writes and scores text: the same whatever runs beside it and wherever its weights lie."""
 
+import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from ebm_jax import language_model
+from ebm_jax.decoding.writer import Writer
 from ebm_jax.errors import UserError
 from ebm_jax.evals.tasks import Prompt
 from ebm_jax.language_model import open_model
@@ -45,6 +47,17 @@ def test_completions_do_not_depend_on_what_runs_beside_them(model, folder):
     assert all(c.finished == (c.tokens < 20) or c.tokens == 20 for row in together for c in row)
 
 
+def test_more_samples_than_rows_are_taken_in_turns(model, monkeypatch):
+    settings = {"samples": 7, "max_new_tokens": 12, "temperature": 1.0}
+    start, batches = Writer.start, []
+    monkeypatch.setattr(Writer, "start", lambda *args: batches.append(len(args[2])) or start(*args))
+    few = model.generate(PROMPTS[:2], **settings)
+    assert batches == [4] * 4
+    many = dataclasses.replace(model, rows=14).generate(PROMPTS[:2], **settings)
+    assert batches == [4] * 4 + [14]
+    assert [[c.text for c in row] for row in few] == [[c.text for c in row] for row in many]
+
+
 def test_one_device_is_many(model, folder, monkeypatch):
     monkeypatch.setattr(language_model, "CHUNK", 5)  # what goes on from a state gives one of the same places
     mesh = MeshConfig(fsdp=2, tensor=2, rules="fsdp_tp")
@@ -79,6 +92,9 @@ def test_a_stop_string_ends_a_text_and_is_left_out(model):
 
 
 def test_mistakes_are_named(model, folder, tmp_path):
+    for nothing in ({"samples": 0}, {"max_new_tokens": 0}):
+        with pytest.raises(UserError, match="=0 must be at least 1"):
+            model.generate(PROMPTS, **nothing)
     with pytest.raises(UserError, match=r"prompt 2 has 71 tokens and the context of .* holds 64"):
         model.generate([PROMPTS[0], Prompt("a " * 70)], max_new_tokens=1)
     with pytest.raises(UserError, match="continuation 1, '', has no tokens"):

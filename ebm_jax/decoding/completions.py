@@ -39,27 +39,38 @@ def complete(
 ) -> Iterator[tuple[int, list[Completion]]]:
     """Up to ``count`` tokens behind every prompt, ``samples`` times: prompts by number with completions, as they are done.
 
-    About ``rows`` rows run side by side. Draws are keyed by prompt and sample, so neither the batches nor the order of the
+    At most ``rows`` rows run side by side. Draws are keyed by prompt and sample, so neither the batches nor the order of the
     prompts matter. ``writer`` must end rows at ``ends``; no text outgrows ``context``.
     """
     order = sorted(range(len(prompts)), key=lambda n: (len(prompts[n]), n))
     each = max(1, rows // samples)
+    # More samples than rows are taken in equal parts, one after another.
+    width = -(-samples // -(-samples // max(rows, 1)))
     for first in range(0, len(order), each):
         batch = order[first : first + each]
         # The last batch is filled up, so that it needs no program of its own.
         padded = batch + [batch[-1]] * (each - len(batch) if len(order) > each else 0)
-        group = _Batch([prompts[n] for n in padded], samples, tokenizer, ends, stop, count, context, len(batch))
-        index = np.array([n * samples + s for n in padded for s in range(samples)])
-        room = max(group.limits)
-        state, made = writer.start([prompts[n] for n in padded], index, room), 0
-        while made < room and not all(group.ended):
-            step = min(writer.chunk, room - made)
-            state, written = writer.go_on(state, key, step)
-            made += step
-            group.take(np.asarray(written.tokens_XxN)[:, :step], np.asarray(written.log_probs_XxN)[:, :step])
-            state = state.replace(ended_X=jnp.asarray(group.ended))
-        for place, number in enumerate(batch):
-            yield number, group.completions(place)
+        made: list[list[Completion]] = [[] for _ in batch]
+        for low in range(0, samples, width):
+            wanted = min(width, samples - low)
+            real = len(batch) * wanted
+            group = _Batch([prompts[n] for n in padded], width, tokenizer, ends, stop, count, context, real)
+            _write(writer, group, [prompts[n] for n in padded], [n * samples + low for n in padded], key)
+            for place, done in enumerate(made):
+                done += group.completions(place)[:wanted]
+        yield from zip(batch, made, strict=True)
+
+
+def _write(writer: Writer, group: "_Batch", prompts: list[Sequence[int]], firsts: list[int], key: PRNGKey) -> None:
+    """Fills a batch; ``firsts`` number the first row of every prompt."""
+    index, room = np.array([first + s for first in firsts for s in range(group.samples)]), max(group.limits)
+    state, made = writer.start(prompts, index, room), 0
+    while made < room and not all(group.ended):
+        step = min(writer.chunk, room - made)
+        state, written = writer.go_on(state, key, step)
+        made += step
+        group.take(np.asarray(written.tokens_XxN)[:, :step], np.asarray(written.log_probs_XxN)[:, :step])
+        state = state.replace(ended_X=jnp.asarray(group.ended))
 
 
 class _Batch:
@@ -67,14 +78,14 @@ class _Batch:
 
     def __init__(self, prompts, samples, tokenizer, ends, stop, count, context, real) -> None:
         rows = [list(prompt) for prompt in prompts for _ in range(samples)]
-        self._prompts, self._samples, self._tokenizer = rows, samples, tokenizer
+        self._prompts, self.samples, self._tokenizer = rows, samples, tokenizer
         self._ends, self._stop = frozenset(ends), [s for s in stop if s]
         self._tokens: list[list[int]] = [[] for _ in rows]
         self._log_probs: list[list[float]] = [[] for _ in rows]
         self._texts, self._finished = [""] * len(rows), [False] * len(rows)
         self.limits = [count if context is None else max(1, min(count, context - len(row))) for row in rows]
         # Rows that only fill the batch end before they begin.
-        self.ended = [place >= real * samples for place in range(len(rows))]
+        self.ended = [place >= real for place in range(len(rows))]
 
     def take(self, tokens_XxN: np.ndarray, log_probs_XxN: np.ndarray) -> None:
         for row, (tokens, log_probs) in enumerate(zip(tokens_XxN.tolist(), log_probs_XxN.tolist(), strict=True)):
@@ -118,5 +129,5 @@ class _Batch:
         self._finished[row] = self.ended[row] = True
 
     def completions(self, place: int) -> list[Completion]:
-        rows = range(place * self._samples, (place + 1) * self._samples)
+        rows = range(place * self.samples, (place + 1) * self.samples)
         return [Completion(self._texts[r], self._tokens[r], self._log_probs[r], self._finished[r]) for r in rows]

@@ -1,5 +1,6 @@
 """From next-token logits to a token: temperature, top-k, nucleus (Holtzman et al. 2020), min-p (Nguyen et al. 2024), greedy."""
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -24,8 +25,8 @@ class SamplingConfig:
     """Draw among tokens at least this share as likely as the most likely one; 0 keeps all."""
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise UserError(f"sampling temperature={self.temperature} must not be negative; 0 is greedy")
+        if not 0 <= self.temperature < math.inf:
+            raise UserError(f"sampling temperature={self.temperature} must not be negative, and finite; 0 is greedy")
         if self.top_k < 0:
             raise UserError(f"sampling top_k={self.top_k} must not be negative; 0 keeps all tokens")
         if not 0 < self.top_p <= 1:

@@ -71,6 +71,7 @@ def test_a_draw_depends_on_its_row_and_position_alone():
     ("settings", "says"),
     [
         ({"temperature": -1}, "temperature=-1 must not be negative"),
+        ({"temperature": float("nan")}, "temperature=nan must not be negative, and finite"),
         ({"top_k": -2}, "top_k=-2"),
         ({"top_p": 0.0}, "top_p=0.0 must lie above 0"),
         ({"top_p": 1.5}, "top_p=1.5"),
