@@ -203,15 +203,19 @@ def test_a_model_of_the_hub_is_fetched_without_pickles(monkeypatch):
     hub = pytest.importorskip("huggingface_hub")
     asked = {}
 
-    def fetch(name, allow_patterns):
+    def fetch(name, allow_patterns, ignore_patterns):
         if name == "owner/none":
             raise OSError("no such model\nand much more")
-        asked[name] = allow_patterns
+        names = ["config.json", "model-00001-of-00002.safetensors", "pytorch_model.bin", "modeling.py"]
+        twice = ["consolidated.safetensors", "original/params.json", "onnx/model.safetensors"]
+        asked[name] = list(
+            hub.utils.filter_repo_objects(names + twice, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns)
+        )
         return str(GOLDEN / "qwen3")
 
     monkeypatch.setattr(hub, "snapshot_download", fetch)
     assert locate("owner/model") == GOLDEN / "qwen3"
-    assert not any(pattern.endswith((".bin", ".py", ".pt")) for pattern in asked["owner/model"])
+    assert asked["owner/model"] == ["config.json", "model-00001-of-00002.safetensors"]
     with pytest.raises(UserError, match=r"owner/none is no folder here, .* does not give it: no such model$"):
         locate("owner/none")
 
@@ -224,6 +228,23 @@ def test_a_model_at_an_address_is_copied_once(tmp_path, monkeypatch):
     assert not (folder / "golden.npz").exists() and locate(address) == folder
     with pytest.raises(UserError, match="holds no model"):
         locate(f"file://{tmp_path / 'empty'}")
+
+
+def test_a_model_that_two_processes_copy_is_whole(tmp_path, monkeypatch):
+    monkeypatch.setenv("EBM_JAX_CACHE", str(tmp_path / "cache"))
+    address, rename = f"file://{GOLDEN / 'qwen3'}", Path.rename
+
+    def late(path, target):
+        shutil.copytree(path, target)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    assert read_published(locate(address)) == read_published(GOLDEN / "qwen3")
+    assert [path.name for path in (tmp_path / "cache" / "models").iterdir()] == [locate(address).name]
+    monkeypatch.setenv("EBM_JAX_CACHE", str(tmp_path / "other"))
+    monkeypatch.setattr(Path, "rename", lambda *paths: (_ for _ in ()).throw(OSError("no space left")))
+    with pytest.raises(UserError, match=r"cannot be copied to .*no space left"):
+        locate(address)
 
 
 def test_a_model_goes_to_transformers_and_comes_back(tmp_path):

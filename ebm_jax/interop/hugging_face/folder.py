@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from ebm_jax.interop.hugging_face.families import Published, read_config
 
 FILES = ("*.json", "*.safetensors", "tokenizer.model", "*.jinja")
 """What is fetched: no pickles, no code."""
+UNREAD = ("consolidated*", "*/*")
+"""What is not: the same weights once more, as some publishers add them, and subfolders."""
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -45,7 +49,7 @@ def locate(name: str) -> Path:
     except ImportError:
         raise UserError(f'fetching {name} needs the hf extra: pip install "ebm_jax[hf]"') from None
     try:
-        return Path(snapshot_download(name, allow_patterns=list(FILES)))
+        return Path(snapshot_download(name, allow_patterns=list(FILES), ignore_patterns=list(UNREAD)))
     except Exception as error:  # of many kinds: no network, no such model, no permission
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{name} is no folder here, and the Hugging Face hub does not give it: {reason}") from error
@@ -62,19 +66,24 @@ def _copied(address: str) -> Path:
         raise UserError(f'reading {address} needs the hf extra: pip install "ebm_jax[hf]"') from None
     try:
         system, root = fsspec.core.url_to_fs(address)
-        files = sorted({file for pattern in FILES for file in system.glob(f"{root.rstrip('/')}/{pattern}")})
+        found = sorted({file for pattern in FILES for file in system.glob(f"{root.rstrip('/')}/{pattern}")})
+        files = [file for file in found if not any(fnmatch(file.rsplit("/", 1)[-1], name) for name in UNREAD)]
     except ImportError as error:  # fsspec names the package: gcsfs, s3fs, ...
         raise UserError(f"reading {address} needs a package of its own: {error}") from error
     except Exception as error:  # each file system raises its own
         raise UserError(f"{address} cannot be read: {error}") from error
     if not files:
         raise UserError(f"{address} holds no model: none of {', '.join(FILES)}")
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}")
-    partial.mkdir(parents=True)
+    cache.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=cache))
+    partial.chmod(cache.stat().st_mode)  # others may read what others may list
     try:
         for file in files:
             system.get_file(file, str(partial / file.rsplit("/", 1)[-1]))
         partial.rename(folder)
+    except Exception as error:
+        if not folder.is_dir():  # else another process was faster
+            raise UserError(f"{address} cannot be copied to {cache}: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder

@@ -63,7 +63,9 @@ def _files(folder: Path) -> list[Path]:
                 f"{folder} holds {found[0]}, a pickle file, which could run any code: convert it with"
                 " transformers (from_pretrained, then save_pretrained with safe_serialization=True)"
             )
-        raise UserError(f"{folder} has neither {WHOLE} nor {INDEX}")
+        raise UserError(
+            f"{folder} has neither {WHOLE} nor {INDEX}; weights in pickle files are not fetched: convert them"
+        )
     try:
         names = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError) as error:
