@@ -74,7 +74,7 @@ def _export_folder(experiment: Experiment, params: Params, out: Path, dtype: str
         changes["family"] = family
     published = dataclasses.replace(published, **changes)
     path = config.data.tokenizer.partition(":")[2]
-    write_model(out, params, published, dtype=dtype, tokenizer=expand(path).parent if path else None)
+    write_model(out, params, published, dtype=dtype, tokenizer=expand(path) if path else None)
 
 
 def _origin(config: ExperimentConfig) -> Published | None:

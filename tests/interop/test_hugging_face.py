@@ -83,6 +83,14 @@ def test_numbered_shards_and_narrow_types_come_back(tmp_path):
         write_model(tmp_path / "out", params, published)
 
 
+def test_a_tokenizer_gets_the_name_that_readers_look_for(tmp_path):
+    (tmp_path / "20B_tokenizer.json").write_text("{}")
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    published = read_published(GOLDEN / "qwen3")
+    write_model(tmp_path / "out", load(GOLDEN / "qwen3"), published, tokenizer=tmp_path / "20B_tokenizer.json")
+    assert {"tokenizer.json", "tokenizer_config.json"} < {path.name for path in (tmp_path / "out").iterdir()}
+
+
 def test_tensors_that_do_not_fit_are_named(folder):
     from safetensors.numpy import load_file, save_file
 

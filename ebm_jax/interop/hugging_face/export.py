@@ -24,7 +24,9 @@ def write_model(
     tokenizer: Path | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Writes ``config.json``, the tensors, and copies of the files of the tokenizer's folder.
+    """Writes ``config.json``, the tensors, and copies of the tokenizer's files.
+
+    ``tokenizer`` is its folder, or a file in it, which gets the name that readers look for.
 
     Raises:
       UserError: the folder holds a model already, or the family cannot say what the model is.
@@ -35,9 +37,12 @@ def write_model(
     kind = jnp.dtype(dtype)
     write_tensors(folder, ((name, x.astype(kind)) for name, x in tensors_of(params, published)), shard_bytes)
     if tokenizer is not None:
+        beside = tokenizer if tokenizer.is_dir() else tokenizer.parent
         for name in TOKENIZER_FILES:
-            if (tokenizer / name).is_file():
-                shutil.copyfile(tokenizer / name, folder / name)
+            if (beside / name).is_file():
+                shutil.copyfile(beside / name, folder / name)
+        if tokenizer.is_file():
+            shutil.copyfile(tokenizer, folder / f"tokenizer{tokenizer.suffix}")
     # Last, so that a folder with a config is whole.
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
