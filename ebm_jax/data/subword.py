@@ -109,7 +109,8 @@ class SentencePieceTokenizer:
         return [np.asarray(ids, np.int32) for ids in self._model.encode(list(texts), add_bos=False, add_eos=False)]
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        return self._model.decode(np.asarray(ids).tolist())
+        # A model's tables may have more rows than there are pieces.
+        return self._model.decode([i for i in np.asarray(ids).tolist() if i < self.vocab_size])
 
 
 def _read(file: Path, kind: str) -> bytes:
