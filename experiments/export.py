@@ -74,7 +74,8 @@ def _export_folder(experiment: Experiment, params: Params, out: Path, dtype: str
         changes["family"] = family
     published = dataclasses.replace(published, **changes)
     path = config.data.tokenizer.partition(":")[2]
-    write_model(out, params, published, dtype=dtype, tokenizer=expand(path) if path else None)
+    tokenizer_file, template = (expand(file) if file else None for file in (path, config.data.examples.chat_template))
+    write_model(out, params, published, dtype=dtype, tokenizer=tokenizer_file, chat_template=template)
 
 
 def _origin(config: ExperimentConfig) -> Published | None:

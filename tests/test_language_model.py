@@ -37,6 +37,12 @@ def test_prompts_carry_what_their_model_was_trained_with(model):
     assert model.ends == (2,) and model.context == 64
 
 
+def test_a_run_speaks_as_it_was_taught(model, tmp_path):
+    (tmp_path / "chats.jinja").write_text("{% for m in messages %}q {{ m.content }} a{% endfor %}")
+    taught = dataclasses.replace(model, chat_file=str(tmp_path / "chats.jinja"))
+    assert taught.encode(Prompt.chat("b")) == [1, WORDS.index("q"), 4, 3]
+
+
 def test_completions_do_not_depend_on_what_runs_beside_them(model, folder):
     settings = {"samples": 2, "max_new_tokens": 20, "temperature": 1.0, "seed": 3}
     together = model.generate(PROMPTS, **settings)

@@ -86,9 +86,11 @@ def test_numbered_shards_and_narrow_types_come_back(tmp_path):
 def test_a_tokenizer_gets_the_name_that_readers_look_for(tmp_path):
     (tmp_path / "20B_tokenizer.json").write_text("{}")
     (tmp_path / "tokenizer_config.json").write_text("{}")
-    published = read_published(GOLDEN / "qwen3")
-    write_model(tmp_path / "out", load(GOLDEN / "qwen3"), published, tokenizer=tmp_path / "20B_tokenizer.json")
-    assert {"tokenizer.json", "tokenizer_config.json"} < {path.name for path in (tmp_path / "out").iterdir()}
+    (tmp_path / "chats.jinja").write_text("{{ messages }}")
+    files = {"tokenizer": tmp_path / "20B_tokenizer.json", "chat_template": tmp_path / "chats.jinja"}
+    write_model(tmp_path / "out", load(GOLDEN / "qwen3"), read_published(GOLDEN / "qwen3"), **files)
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"} < written
 
 
 def test_tensors_that_do_not_fit_are_named(folder):

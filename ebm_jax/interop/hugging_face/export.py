@@ -22,11 +22,13 @@ def write_model(
     *,
     dtype: str = "float32",
     tokenizer: Path | None = None,
+    chat_template: Path | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Writes ``config.json``, the tensors, and copies of the tokenizer's files.
 
-    ``tokenizer`` is its folder, or a file in it, which gets the name that readers look for.
+    ``tokenizer`` is its folder, or a file in it, which gets the name that readers look for. ``chat_template`` is a Jinja file
+    in place of the one beside it.
 
     Raises:
       UserError: the folder holds a model already, or the family cannot say what the model is.
@@ -43,6 +45,8 @@ def write_model(
                 shutil.copyfile(beside / name, folder / name)
         if tokenizer.is_file():
             shutil.copyfile(tokenizer, folder / f"tokenizer{tokenizer.suffix}")
+    if chat_template is not None:
+        shutil.copyfile(chat_template, folder / "chat_template.jinja")
     # Last, so that a folder with a config is whole.
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
