@@ -43,6 +43,8 @@ class GenerationOptions:
     """How an EBT finds each token; other models do not think."""
     energies: bool = False
     """Tell the energies and forward passes of every token."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a sample and are left out of it; quoted where they hold commas or only spaces: ``stop=['a, b']``."""
     chunk: int = 8
     """Tokens made between two looks at the screen."""
 
@@ -115,6 +117,8 @@ class Token(NamedTuple):
     id: int
     text: str
     """The token alone; incomplete characters are shown as U+FFFD."""
+    log_prob: float
+    """Under the model, neither tempered nor cut."""
     energies: list[float]
     """Before each inner step and at the end."""
     passes: int
@@ -125,19 +129,19 @@ class Chunk(NamedTuple):
 
     row: int
     text: str
-    """Further text; characters whose bytes are incomplete wait for the next chunk."""
+    """Further text; incomplete characters and beginnings of stop texts wait for the next chunk."""
     tokens: list[Token]
 
 
 def stream(source: Source, prompts: Sequence[str], options: GenerationOptions) -> Iterator[Chunk]:
     """Goes on with the prompts, ``options.samples`` times each; row ``p * samples + s`` is sample s of prompt p.
 
-    A row ends at a token that ends texts. Raises ``UserError`` for prompts that are empty, no text or longer than the
-    context, and where the candidates do not fit in memory.
+    A row ends at a token that ends texts, or at a stop text. Raises ``UserError`` for prompts that are empty, no text or longer
+    than the context, and where the candidates do not fit in memory.
     """
     context, tokenizer = source.context, source.tokenizer
     encoded = [encode_prompt(prompt, source) for prompt in prompts]
-    rows = [_Row(ids, tokenizer, source.ends) for ids in encoded for _ in range(options.samples)]
+    rows = [_Row(ids, tokenizer, source.ends, options.stop) for ids in encoded for _ in range(options.samples)]
     with use(source.mesh, source.rules):
         writer = _writer(source, options)
     index = np.arange(len(rows))
@@ -184,9 +188,10 @@ def encode_prompt(prompt: str, source: Source) -> list[int]:
 class _Row:
     """One text: its tokens, and how much of it has been told."""
 
-    def __init__(self, prompt: list[int], tokenizer: Tokenizer, ends: Sequence[int]) -> None:
+    def __init__(self, prompt: list[int], tokenizer: Tokenizer, ends: Sequence[int], stop: Sequence[str] = ()) -> None:
         self._ids, self._tokenizer, self._ends, self.ended = list(prompt), tokenizer, frozenset(ends), False
-        self._told = len(tokenizer.decode(prompt))
+        self._stop = [text for text in stop if text]
+        self._begin = self._told = len(tokenizer.decode(prompt))
 
     def recent(self, most: int) -> list[int]:
         return self._ids[-most:]
@@ -200,11 +205,22 @@ class _Row:
             self._ids.append(token)
             energies = [] if written.energies_XxNxI is None else written.energies_XxNxI[row, k].tolist()
             passes = 0 if written.passes_XxN is None else int(written.passes_XxN[row, k])
-            new.append(Token(token, self._tokenizer.decode([token]), energies, passes))
+            log_prob = float(written.log_probs_XxN[row, k])
+            new.append(Token(token, self._tokenizer.decode([token]), log_prob, energies, passes))
         text = self._tokenizer.decode(self._ids)
         end = len(text) if last or self.ended else len(text.rstrip("\ufffd"))
+        if (place := self._stopped(text)) is not None:
+            end, self.ended = place, True
+            while len(new) > 1 and self._stopped(self._tokenizer.decode(self._ids[:-1])) is not None:
+                del self._ids[-1], new[-1]
+        elif not (last or self.ended):
+            end -= max((n for word in self._stop for n in range(len(word)) if text[:end].endswith(word[:n])), default=0)
         fresh, self._told = text[self._told : end], max(self._told, end)
         return fresh, new
+
+    def _stopped(self, text: str) -> int | None:
+        """Where the first stop text begins."""
+        return min((place for word in self._stop if (place := text.find(word, self._begin)) >= 0), default=None)
 
 
 def _writer(source: Source, options: GenerationOptions) -> Writer:

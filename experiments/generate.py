@@ -6,10 +6,11 @@ usage: python -m experiments.generate MODEL prompt=TEXT [key=value ...] [checkpo
   prompt=TEXT              what to go on from              prompt_file=FILE      the same from a file; - is the input
   tokens=256               how much to write               samples=4             texts, of different draws
   sampling.temperature=0   greedy; also sampling.top_k, sampling.top_p and sampling.min_p
+  stop=Question:,Q:        texts that end a sample and are left out of it
   thinking.steps=4         inner steps of an EBT for every token
   thinking.candidates=8    candidates of which the one with the lowest energy is kept, position by position
   energies=true            every token with its energies before each inner step and at the end
-  out=FILE.json            also texts, tokens and energies as JSON
+  out=FILE.json            also texts, tokens, their log-probabilities and energies as JSON
   checkpoint=STEP          a run's checkpoint other than the newest
   dtype=bfloat16           type of a published model's weights and arithmetic (float32)
 

@@ -10,7 +10,7 @@ from ebm_jax import cli
 from ebm_jax.data.tokenizers import ByteTokenizer
 from ebm_jax.decoding.decoder import Written
 from ebm_jax.experiment import open_run
-from ebm_jax.generation import _Row, run_source, stream
+from ebm_jax.generation import GenerationOptions, _Row, run_source, stream
 from ebm_jax.overrides import override
 from experiments import generate
 from tests.experiments.test_bad_input import EBT, folder, refused, train
@@ -49,6 +49,7 @@ def test_samples_energies_and_json(ebt_run, capsys, tmp_path):
     assert printed.count("forward passes") == 8 and "--- sample 2 of 2 ---" in printed
     record = json.loads(out.read_text())
     assert record["prompt"] == "line" and len(record["samples"]) == 2
+    assert all(token["log_prob"] < 0 for row in record["samples"] for token in row["tokens"])
     assert all(
         len(token["energies"]) == 3 and token["passes"] == 9 for row in record["samples"] for token in row["tokens"]
     )
@@ -83,6 +84,20 @@ def test_the_end_of_text_ends_a_row():
     row = _Row([65], ByteTokenizer(), ends=[0])
     text, tokens = take(row, [66, 0, 67])
     assert row.ended and text == "B" and [t.id for t in tokens] == [66]
+
+
+def test_a_stop_text_ends_a_row_wherever_tokens_and_chunks_end():
+    def told(chunks, stop):
+        row = _Row(list(b"a ab"), ByteTokenizer(), ends=[0], stop=stop)
+        parts = [take(row, list(chunk.encode()), last=n == len(chunks) - 1) for n, chunk in enumerate(chunks)]
+        return [text for text, _ in parts], sum(len(new) for _, new in parts), row.ended
+
+    assert told(["one a", "b two"], ["ab"]) == (["one ", ""], 6, True)  # not the one in the prompt
+    assert told(["one a", "c two"], ["ab"]) == (["one ", "ac two"], 10, False)
+    assert told(["one ☃☃☃ two"], ["two", "☃☃", ""]) == (["one "], 10, True)
+    assert told(["one\n", "\n"], ["\n\n"]) == (["one", ""], 5, True)
+    assert told(["one\n"], ["\n\n"]) == (["one\n"], 4, False)
+    assert override(GenerationOptions(), ["stop=['\n\n', 'Q:']"]).stop == ("\n\n", "Q:")
 
 
 def test_prompts_that_are_none(lm_run, refused, tmp_path):
