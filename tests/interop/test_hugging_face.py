@@ -134,6 +134,9 @@ def test_files_that_cannot_be_read_are_named(folder):
         ({"hidden_act": "quick_gelu"}, "hidden_act='quick_gelu' is not one of"),
         ({"rope_parameters": {"rope_type": "longrope", "rope_theta": 1.0}}, "rope_type='longrope' is not supported"),
         ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor=0.5 is not supported"),
+        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1.0}}, "config.json has no 'factor'"),
+        ({"hidden_size": None}, "hidden_size=None is not a positive whole number"),
+        ({"num_hidden_layers": "2"}, "num_hidden_layers='2' is not a positive whole number"),
         ({"layer_types": ["linear_attention"] * 2}, "layer_types .*linear_attention"),
     ],
 )

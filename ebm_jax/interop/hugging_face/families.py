@@ -149,6 +149,7 @@ def read_config(config: Json) -> Published:
     if activation not in ACTIVATIONS:
         raise UserError(f"config.json: hidden_act={activation!r} is not one of {', '.join(ACTIVATIONS)}")
     try:
+        _check_sizes(config)
         heads, width = config["num_attention_heads"], config["hidden_size"]
         head_width = config.get("head_dim") or (128 if family == "qwen3" else width // heads)
         theta, scaling = _rope(config)
@@ -175,7 +176,7 @@ def read_config(config: Json) -> Published:
         family=family,
         model=model,
         vocab_size=vocab_size,
-        context=config.get("max_position_embeddings", 2048),
+        context=config.get("max_position_embeddings") or 2048,
         head="score" if architecture.endswith(HEADS["score"]) else "lm",
         labels=_labels(config),
         bos_id=config.get("bos_token_id"),
@@ -258,6 +259,17 @@ def _difference(model: TransformerConfig, again: TransformerConfig) -> str:
     return ", ".join(f"{name}={getattr(ours, name)!r}" for name in names)
 
 
+def _check_sizes(config: Json) -> None:
+    """Refuses sizes that are no positive whole numbers; KeyError where one is missing."""
+    needed = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size", "vocab_size")
+    others = ("num_key_value_heads", "head_dim", "max_position_embeddings", "sliding_window")
+    sizes = {name: config[name] for name in needed}
+    sizes |= {name: config[name] for name in others if config.get(name) is not None}
+    for name, value in sizes.items():
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"config.json: {name}={value!r} is not a positive whole number")
+
+
 def _labels(config: Json) -> int:
     return config.get("num_labels") or len(config.get("id2label") or {}) or 2
 
@@ -286,8 +298,8 @@ def _rope(config: Json) -> tuple[float, RopeScaling]:
     known = {f.name for f in dataclasses.fields(RopeScaling)} - {"kind"}
     named = {renamed.get(name, name): value for name, value in parameters.items()}
     given = {name: value for name, value in named.items() if name in known and value is not None}
-    given.setdefault("original_context", config.get("max_position_embeddings", 2048))
-    return theta, RopeScaling(kind=kind, **given)
+    given.setdefault("original_context", config.get("max_position_embeddings") or 2048)
+    return theta, RopeScaling(kind=kind, **{**given, "factor": parameters["factor"]})
 
 
 def _write_rope(model: TransformerConfig) -> dict[str, Any]:
