@@ -64,6 +64,15 @@ def test_more_samples_than_rows_are_taken_in_turns(model, monkeypatch):
     assert [[c.text for c in row] for row in few] == [[c.text for c in row] for row in many]
 
 
+def test_few_programs_serve_many_shapes(folder):
+    model = open_model(str(folder), rows=4)
+    for count, tokens in ((4, 9), (3, 12)):
+        assert len(model.generate(PROMPTS[1:][:count], max_new_tokens=tokens)) == count
+        model.log_likelihood([(prompt, " q") for prompt in PROMPTS[:1] * count])
+    (writer,) = model._writers.values()
+    assert len(writer._programs) == model._score._cache_size() == 1
+
+
 def test_one_device_is_many(model, folder, monkeypatch):
     monkeypatch.setattr(language_model, "CHUNK", 5)  # what goes on from a state gives one of the same places
     mesh = MeshConfig(fsdp=2, tensor=2, rules="fsdp_tp")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ebm_jax.data.tokenizers import Tokenizer
-from ebm_jax.decoding.writer import Writer
+from ebm_jax.decoding.writer import Writer, batch_size
 from ebm_jax.types import PRNGKey
 
 
@@ -48,8 +48,8 @@ def complete(
     width = -(-samples // -(-samples // max(rows, 1)))
     for first in range(0, len(order), each):
         batch = order[first : first + each]
-        # The last batch is filled up, so that it needs no program of its own.
-        padded = batch + [batch[-1]] * (each - len(batch) if len(order) > each else 0)
+        # Filled up, so that neither the last batch nor every number of prompts needs a program of its own.
+        padded = batch + [batch[-1]] * (batch_size(len(order), each) - len(batch))
         made: list[list[Completion]] = [[] for _ in batch]
         for low in range(0, samples, width):
             wanted = min(width, samples - low)

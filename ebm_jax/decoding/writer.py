@@ -25,6 +25,11 @@ def bucket(length: int, most: int | None = None) -> int:
     return size if most is None else max(length, min(size, most))
 
 
+def batch_size(count: int, most: int) -> int:
+    """The least of 1, 2, 4, ... that holds ``count``, at most ``most``."""
+    return min(most, 1 << (count - 1).bit_length())
+
+
 class Writer:
     """The two compiled functions of generation, for one model and one way of sampling."""
 
