@@ -13,6 +13,7 @@ usage: python -m experiments.generate MODEL prompt=TEXT [key=value ...] [checkpo
   out=FILE.json            also texts, tokens, their log-probabilities and energies as JSON
   checkpoint=STEP          a run's checkpoint other than the newest
   dtype=bfloat16           type of a published model's weights and arithmetic (float32)
+  mesh.rules=fsdp_tp       how its weights lie on several devices, with mesh.fsdp and mesh.tensor; a run has its own
 
 Text appears as it is made. Every key:
 """
@@ -40,6 +41,7 @@ from ebm_jax.generation import (
 from ebm_jax.interop.hugging_face.folder import is_model
 from ebm_jax.language_model import open_model
 from ebm_jax.overrides import override
+from ebm_jax.parallel.mesh import MeshConfig
 from ebm_jax.precision import Precision
 from ebm_jax.records import RUN
 
@@ -54,11 +56,14 @@ def main(argv: list[str]) -> int:
         return 0
     if len(parts.positionals) != 1:
         raise UserError("one model is expected: python -m experiments.generate MODEL prompt=TEXT")
-    override(GenerationOptions(), parts.overrides)  # mistakes are told before anything is loaded
-    prompt, source = _prompt(parts.options), _source(parts.positionals[0], parts.options)
-    if source.thinking is None and any(key.startswith("thinking.") for key in parts.overrides):
+    places = [text.removeprefix("mesh.") for text in parts.overrides if text.startswith("mesh.")]
+    overrides = [text for text in parts.overrides if not text.startswith("mesh.")]
+    override(GenerationOptions(), overrides)  # mistakes are told before anything is loaded
+    mesh = override(MeshConfig(), places) if places else None
+    prompt, source = _prompt(parts.options), _source(parts.positionals[0], parts.options, mesh)
+    if source.thinking is None and any(text.startswith("thinking.") for text in overrides):
         raise UserError(f"{parts.positionals[0]} does not think, only an EBT does: leave out thinking.*")
-    options = override(source.options(), parts.overrides)
+    options = override(source.options(), overrides)
     encode_prompt(prompt, source)
     texts, tokens = _write(prompt, options, stream(source, [prompt], options))
     if out := parts.options.get("out"):
@@ -67,7 +72,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _source(name: str, options: dict[str, str]) -> Source:
+def _source(name: str, options: dict[str, str], mesh: MeshConfig | None) -> Source:
     checkpoint, dtype = options.get("checkpoint"), options.get("dtype")
     if checkpoint is not None and not checkpoint.isdigit():
         raise UserError(f"checkpoint={checkpoint!r} is not a step number")
@@ -75,12 +80,14 @@ def _source(name: str, options: dict[str, str]) -> Source:
     if (path / RUN).is_file() or (path.is_dir() and not is_model(path)):
         if dtype is not None:
             raise UserError("dtype is for published models; a run has its own precision")
+        if mesh is not None:
+            raise UserError("mesh.* is for published models; a run has its own mesh")
         experiment, params, _ = open_run(path, int(checkpoint) if checkpoint else None)
         return run_source(experiment, params)
     if checkpoint is not None:
         raise UserError(f"checkpoint={checkpoint} is for runs; {name} is a published model")
     precision = Precision(param=dtype, compute=dtype) if dtype else Precision()
-    return model_source(open_model(name, precision=precision))
+    return model_source(open_model(name, precision=precision, mesh=mesh))
 
 
 def _prompt(options: dict[str, str]) -> str:

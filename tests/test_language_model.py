@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ebm_jax import language_model
+from ebm_jax import cli, language_model
 from ebm_jax.decoding.writer import Writer
 from ebm_jax.errors import UserError
 from ebm_jax.evals.tasks import Prompt
 from ebm_jax.language_model import open_model
 from ebm_jax.parallel.mesh import MeshConfig
+from experiments import generate
 from tests.letters import GOLDEN, WORDS, letters
 
 pytest.importorskip("safetensors")
@@ -84,6 +85,15 @@ def test_one_device_is_many(model, folder, monkeypatch):
     assert [row[0].text for row in sharded.generate(PROMPTS, **greedy)] == [
         row[0].text for row in model.generate(PROMPTS, **greedy)
     ]
+
+
+def test_the_command_line_splits_a_model_too(folder, capsys):
+    arguments = [str(folder), "prompt=a b", "tokens=12", "sampling.temperature=0"]
+    texts = []
+    for split in ([], ["mesh.rules=fsdp_tp", "mesh.fsdp=2", "mesh.tensor=2"]):
+        assert cli.main(generate.main, arguments + split) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
 
 
 def test_what_is_written_greedily_is_most_likely(model):
