@@ -72,13 +72,22 @@ class LanguageModel:
         return open_chat_template(self.template, self.chat_file)
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """The tokens of a prompt, with those that stand in front of every text."""
+        """The tokens of a prompt, with those that stand in front of every text; UserError where it is no text."""
         if prompt.messages is not None:
             text = self.chat.prompt(list(map(dict, prompt.messages)))
-            ids = self.tokenizer.encode(text).tolist()
+            ids = self._ids(text)
             # Templates write the begin-of-text token themselves.
             return ids if tuple(ids[: len(self.prefix)]) == self.prefix else [*self.prefix, *ids]
-        return [*self.prefix, *self.tokenizer.encode(prompt.text or "").tolist()]
+        return [*self.prefix, *self._ids(prompt.text or "")]
+
+    def _ids(self, text: str) -> list[int]:
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"{text[:60]!r} is no text: character {error.start + 1} is half of a surrogate pair"
+            ) from error
+        return self.tokenizer.encode(text).tolist()
 
     def generate(
         self,
@@ -188,10 +197,10 @@ class LanguageModel:
         before = self.encode(prompt)
         if prompt.text is not None:
             # As one text: the last token of the prompt may reach into the continuation.
-            whole = [*self.prefix, *self.tokenizer.encode(prompt.text + text).tolist()]
+            whole = [*self.prefix, *self._ids(prompt.text + text)]
             start = next((n for n, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), len(before))
         else:
-            whole, start = [*before, *self.tokenizer.encode(text).tolist()], len(before)
+            whole, start = [*before, *self._ids(text)], len(before)
         start = max(start, 1)
         if len(whole) <= start:
             raise _Misfit(f"continuation {number + 1}, {text!r}, has no tokens that could be scored")

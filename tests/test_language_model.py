@@ -122,6 +122,9 @@ def test_mistakes_are_named(model, folder, tmp_path):
             model.generate(PROMPTS, **nothing)
     with pytest.raises(UserError, match=r"prompt 2 has 71 tokens and the context of .* holds 64"):
         model.generate([PROMPTS[0], Prompt("a " * 70)], max_new_tokens=1)
+    for half in (lambda: model.generate([Prompt("a \ud800")]), lambda: model.log_likelihood([(PROMPTS[0], " \ud800")])):
+        with pytest.raises(UserError, match=r"is no text: character .* is half of a surrogate pair"):
+            half()
     with pytest.raises(UserError, match="continuation 1, '', has no tokens"):
         model.log_likelihood([(PROMPTS[0], "")])
     assert model.misfit(Prompt("a " * 70)) == (
