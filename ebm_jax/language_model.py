@@ -22,7 +22,7 @@ from ebm_jax.data.tokenizers import Tokenizer, open_tokenizer
 from ebm_jax.decoding.completions import complete
 from ebm_jax.decoding.lm import LMDecoder
 from ebm_jax.decoding.sampling import SamplingConfig
-from ebm_jax.decoding.writer import Writer, batch_size, bucket
+from ebm_jax.decoding.writer import Writer, batches, bucket
 from ebm_jax.errors import UserError
 from ebm_jax.evals.tasks.protocol import Completion, LogLikelihood, Prompt
 from ebm_jax.experiment import Experiment, open_run
@@ -151,10 +151,9 @@ class LanguageModel:
         order = sorted(range(len(rows)), key=lambda n: len(rows[n][0]))
         found: dict[int, LogLikelihood] = {}
         with use(self.mesh, self.rules):
-            for first in range(0, len(order), self.rows):
-                batch = order[first : first + self.rows]
+            for batch, size in batches(order, [len(ids) for ids, _ in rows], self.rows):
                 width = bucket(max(len(rows[n][0]) for n in batch), self.context + 1)
-                tokens = np.zeros((batch_size(len(order), self.rows), width), np.int32)
+                tokens = np.zeros((size, width), np.int32)
                 scored = np.zeros(tokens.shape, bool)
                 for place, number in enumerate(batch):
                     ids, start = rows[number]

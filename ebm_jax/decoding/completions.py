@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ebm_jax.data.tokenizers import Tokenizer
-from ebm_jax.decoding.writer import Writer, batch_size
+from ebm_jax.decoding.writer import Writer, batches
 from ebm_jax.types import PRNGKey
 
 
@@ -39,17 +39,16 @@ def complete(
 ) -> Iterator[tuple[int, list[Completion]]]:
     """Up to ``count`` tokens behind every prompt, ``samples`` times: prompts by number with completions, as they are done.
 
-    At most ``rows`` rows run side by side. Draws are keyed by prompt and sample, so neither the batches nor the order of the
-    prompts matter. ``writer`` must end rows at ``ends``; no text outgrows ``context``.
+    At most ``rows`` rows run side by side, fewer behind long prompts (``writer.READ``). Draws are keyed by prompt and sample, so
+    neither the batches nor the order of the prompts matter. ``writer`` must end rows at ``ends``; no text outgrows ``context``.
     """
     order = sorted(range(len(prompts)), key=lambda n: (len(prompts[n]), n))
     each = max(1, rows // samples)
     # More samples than rows are taken in equal parts, one after another.
     width = -(-samples // -(-samples // max(rows, 1)))
-    for first in range(0, len(order), each):
-        batch = order[first : first + each]
+    for batch, size in batches(order, [len(prompt) for prompt in prompts], each):
         # Filled up, so that neither the last batch nor every number of prompts needs a program of its own.
-        padded = batch + [batch[-1]] * (batch_size(len(order), each) - len(batch))
+        padded = batch + [batch[-1]] * (size - len(batch))
         made: list[list[Completion]] = [[] for _ in batch]
         for low in range(0, samples, width):
             wanted = min(width, samples - low)

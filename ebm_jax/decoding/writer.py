@@ -3,7 +3,7 @@
 Prompts are padded to the next of few lengths, and so is the room behind them: shapes repeat, and with them programs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +15,8 @@ from ebm_jax.decoding.sampling import SamplingConfig
 from ebm_jax.types import Params, PRNGKey
 
 SHORTEST = 16
+READ = 1 << 16
+"""Tokens of prompts that are read at once: what is kept of them for attention grows with their number."""
 
 
 def bucket(length: int, most: int | None = None) -> int:
@@ -28,6 +30,21 @@ def bucket(length: int, most: int | None = None) -> int:
 def batch_size(count: int, most: int) -> int:
     """The least of 1, 2, 4, ... that holds ``count``, at most ``most``."""
     return min(most, 1 << (count - 1).bit_length())
+
+
+def batches(order: Sequence[int], lengths: Sequence[int], most: int) -> Iterator[tuple[list[int], int]]:
+    """Texts that are read together, with the rows of their batch; ``order`` goes from short to long.
+
+    There are up to ``most`` rows, fewer where texts are so long that those would have more than ``READ`` tokens.
+    """
+    rows, first = batch_size(len(order), most), 0
+    while first < len(order):
+        batch = list(order[first : first + rows])
+        while rows > 1 and rows * bucket(lengths[batch[-1]]) > READ:
+            rows //= 2
+            batch = batch[:rows]
+        yield batch, rows
+        first += len(batch)
 
 
 class Writer:

@@ -18,6 +18,9 @@ IMPLEMENTATIONS = ("xla", "cudnn")
 DIFFERENTIABLE = {"xla": math.inf, "cudnn": 1}
 """How often each implementation can be differentiated."""
 
+WHOLE, PIECE = 2048, 1024
+"""Queries that attend at once: up to ``WHOLE`` all of them, else ``PIECE``."""
+
 
 def require_order(implementation: str, order: int) -> None:
     """Refuses an implementation that cannot be differentiated ``order`` times."""
@@ -48,12 +51,32 @@ def attend(
 ) -> Array:
     """Softmax attention ``softmax(q k^T / sqrt(C)) v`` over the visible keys, ``[B, H, T, C]``.
 
-    With fewer key-value heads G than heads H, each serves H / G neighbours (Ainslie et al. 2023).
+    With fewer key-value heads G than heads H, each serves H / G neighbours (Ainslie et al. 2023). More than ``WHOLE`` queries
+    take turns in pieces of ``PIECE``, each made again in the backward pass, so that no T x S array of floats exists (Rabe and
+    Staats 2021).
     """
     if implementation == "cudnn":
         heads_last = (jnp.swapaxes(x, 1, 2) for x in (q_BxHxTxC, k_BxGxSxC, v_BxGxSxC))
         out = jax.nn.dot_product_attention(*heads_last, mask=visible_BxHxTxS, implementation="cudnn")
         return jnp.swapaxes(out, 1, 2)
+    length = q_BxHxTxC.shape[2]
+    if length <= WHOLE:
+        return _attend(q_BxHxTxC, k_BxGxSxC, v_BxGxSxC, visible_BxHxTxS)
+    number = -(-length // PIECE)
+    visible_BxHxTxS = jnp.broadcast_to(visible_BxHxTxS, (*visible_BxHxTxS.shape[:2], length, k_BxGxSxC.shape[2]))
+
+    def apart(x: Array) -> Array:
+        """[B, H, T, .] -> [N, B, H, P, .]; queries that fill the last piece are copies of the last one."""
+        x = jnp.pad(x, ((0, 0), (0, 0), (0, number * PIECE - length), (0, 0)), mode="edge")
+        return jnp.moveaxis(x.reshape(*x.shape[:2], number, PIECE, x.shape[-1]), 2, 0)
+
+    piece = jax.checkpoint(lambda part: _attend(part[0], k_BxGxSxC, v_BxGxSxC, part[1]))
+    out_NxBxHxPxC = lax.map(piece, (apart(q_BxHxTxC), apart(visible_BxHxTxS)))
+    joined = jnp.moveaxis(out_NxBxHxPxC, 0, 2).reshape(*q_BxHxTxC.shape[:2], number * PIECE, -1)
+    return joined[:, :, :length]
+
+
+def _attend(q_BxHxTxC: Array, k_BxGxSxC: Array, v_BxGxSxC: Array, visible_BxHxTxS: Array) -> Array:
     scores = _scores(q_BxHxTxC, k_BxGxSxC, visible_BxHxTxS)
     weights = jnp.exp(scores - lax.stop_gradient(jnp.max(scores, -1, keepdims=True)))
     total = jnp.sum(weights, -1, keepdims=True)

@@ -44,6 +44,27 @@ def test_one_stream():
     np.testing.assert_allclose(attend(q, k, v, causal()), textbook(q, k, v, causal()), rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("groups", [1, 3])
+def test_many_queries_in_pieces_are_the_whole(monkeypatch, groups):
+    """With their gradients, where pieces do not divide the length, and without an array of all scores."""
+    rng = np.random.default_rng(0)
+    q = jnp.asarray(rng.standard_normal((2, 3, 11, 6)))
+    k, v = (jnp.asarray(rng.standard_normal((2, groups, 11, 6))) for _ in range(2))
+    visible = visibility(jnp.asarray(np.repeat([[1, 1, 2], [1, 2, 2]], [4, 3, 4], axis=1), jnp.int32))
+    loss = lambda *x: jnp.sum(jnp.sin(attend(*x, visible)))
+    both = lambda: (attend(q, k, v, visible), jax.jit(jax.grad(loss, (0, 1, 2)))(q, k, v))
+    whole, whole_gradients = both()
+    monkeypatch.setattr("ebm_jax.nn.attention.WHOLE", 8)
+    monkeypatch.setattr("ebm_jax.nn.attention.PIECE", 4)
+    jax.clear_caches()
+    pieces, gradients = both()
+    np.testing.assert_allclose(pieces, whole, rtol=0, atol=1e-14)
+    for ours, expected in zip(gradients, whole_gradients, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-13)
+    program = jax.jit(jax.grad(loss, (0, 1, 2))).lower(q, k, v).as_text()
+    assert "x4x11xf64" in program and "x11x11xf64" not in program
+
+
 @pytest.mark.parametrize("scale", [1.0, 100.0])
 def test_a_key_of_one_s_own_is_a_diagonal_beside_the_mask(scale):
     """Large scores too: either side may hold the maximum."""
