@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -55,6 +56,8 @@ class LanguageModel:
     """Tokens that end a completion."""
     mesh: Mesh
     rules: Rules
+    chat_prefix: tuple[int, ...] = ()
+    """Tokens in front of a chat where its template does not write them: a run's own; what is published says it all itself."""
     template: str | None = None
     """Where the chat template is looked for, as ``open_tokenizer`` takes it."""
     chat_file: str | None = None
@@ -76,8 +79,7 @@ class LanguageModel:
         if prompt.messages is not None:
             text = self.chat.prompt(list(map(dict, prompt.messages)))
             ids = self._ids(text)
-            # Templates write the begin-of-text token themselves.
-            return ids if tuple(ids[: len(self.prefix)]) == self.prefix else [*self.prefix, *ids]
+            return ids if tuple(ids[: len(self.chat_prefix)]) == self.chat_prefix else [*self.chat_prefix, *ids]
         return [*self.prefix, *self._ids(prompt.text or "")]
 
     def _ids(self, text: str) -> list[int]:
@@ -270,7 +272,8 @@ def _from_run(folder: Path, rows: int, checkpoint: int | None) -> LanguageModel:
         tokenizer=tokenizer,
         context=experiment.config.data.context,
         prefix=run_prefix(experiment),
-        ends=() if tokenizer.eos_id is None else (tokenizer.eos_id,),
+        chat_prefix=run_prefix(experiment),
+        ends=_run_ends(experiment),
         mesh=experiment.program.mesh,
         rules=experiment.program.rules,
         template=experiment.config.data.tokenizer,
@@ -284,6 +287,22 @@ def run_prefix(experiment: Experiment) -> tuple[int, ...]:
     """What stands in front of every text of a run."""
     bos = experiment.data.tokenizer.bos_id
     return (bos,) if experiment.config.data.prepend_bos and bos is not None else ()
+
+
+def _run_ends(experiment: Experiment) -> tuple[int, ...]:
+    """The end-of-text token, and what ends a turn of the chats that the run was tuned on."""
+    tokenizer, data = experiment.data.tokenizer, experiment.config.data
+    ends = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
+    if data.examples.messages is None:
+        return ends
+    said = "answer"
+    chat = open_chat_template(data.tokenizer, data.examples.chat_template)
+    turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": said}]
+    behind = chat.render(turns).rpartition(said)[2]
+    token = next(iter(tokenizer.encode(behind).tolist()), None)
+    # A special token, such as <|im_end|>: a line end also ends other lines.
+    special = token is not None and re.fullmatch(r"<.+>|\[.+\]", tokenizer.decode([token]).strip())
+    return tuple(dict.fromkeys([*ends, token])) if special and token is not None else ends
 
 
 def _published(folder: Path, name: str, precision: Precision, mesh: MeshConfig, rows: int) -> LanguageModel:

@@ -75,9 +75,9 @@ class Reward:
         if prompt.messages is not None:
             turns = [*map(dict, prompt.messages), {"role": "assistant", "content": answer}]
             ids = self.tokenizer.encode(self.chat.render(turns)).tolist()
-            # Templates write the begin-of-text token themselves.
-            begins = tuple(ids[: len(self.prefix)]) == self.prefix
-            return np.array(ids if begins else [*self.prefix, *ids], np.int32)
+            # What is published says in its template all that stands in front; a run may add to it.
+            front = () if self.step is None or tuple(ids[: len(self.prefix)]) == self.prefix else self.prefix
+            return np.array([*front, *ids], np.int32)
         before = prompt.text or ""
         parts = (Part(before, False), Part(answer, True))
         (encoded,) = encode_documents(self.tokenizer, [Document(key="text", text=before + answer, parts=parts)])

@@ -20,6 +20,6 @@ def letters(model: Path, folder: Path) -> Path:
     tokenizer.post_processor = tokenizers.processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     tokenizer.add_special_tokens(["<pad>", "<s>", "</s>"])
     tokenizer.save(str(folder / "tokenizer.json"))
-    template = "{% for m in messages %}{{ m.role[0] }} {{ m.content }} {% endfor %}"
+    template = "{{ bos_token }} {% for m in messages %}{{ m.role[0] }} {{ m.content }} {% endfor %}"
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template, "bos_token": "<s>"}))
     return folder

@@ -4,11 +4,15 @@ import dataclasses
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from ebm_jax import cli, language_model
+from ebm_jax.data.config import DataConfig
+from ebm_jax.data.example_config import ExamplesConfig
+from ebm_jax.data.tokenizers import open_tokenizer
 from ebm_jax.decoding.writer import Writer
 from ebm_jax.errors import UserError
 from ebm_jax.evals.tasks import Prompt
@@ -38,9 +42,31 @@ def test_prompts_carry_what_their_model_was_trained_with(model):
     assert model.ends == (2,) and model.context == 64
 
 
+def test_a_chat_begins_as_its_template_says(folder, model, tmp_path):
+    """Zephyr's template writes no begin-of-text token, though its tokenizer puts one in front of plain texts."""
+    (tmp_path / "plain.jinja").write_text("{% for m in messages %}q {{ m.content }}{% endfor %}")
+    plain = dataclasses.replace(model, chat_file=str(tmp_path / "plain.jinja"))
+    assert plain.encode(Prompt.chat("b")) == [WORDS.index("q"), 4]
+
+
+def test_a_run_stops_where_the_turns_of_its_chats_end(folder):
+    def ends(turn_end, messages="talk"):
+        (folder / "turns.jinja").write_text("{% for m in messages %}{{ m.content }} " + turn_end + "{% endfor %}")
+        examples = ExamplesConfig(messages=messages, chat_template=str(folder / "turns.jinja"))
+        data = DataConfig(tokenizer=f"hf:{folder / 'tokenizer.json'}", examples=examples)
+        experiment = SimpleNamespace(config=SimpleNamespace(data=data), data=SimpleNamespace(tokenizer=tokenizer))
+        return language_model._run_ends(experiment)
+
+    tokenizer = open_tokenizer(f"hf:{folder / 'tokenizer.json'}")
+    eos = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
+    assert eos == (2,)
+    assert ends("<pad>") == (2, 0) and ends("</s>") == (2,)
+    assert ends("x") == ends("<pad>", messages=None) == (2,), "only special tokens end a turn"
+
+
 def test_a_run_speaks_as_it_was_taught(model, tmp_path):
     (tmp_path / "chats.jinja").write_text("{% for m in messages %}q {{ m.content }} a{% endfor %}")
-    taught = dataclasses.replace(model, chat_file=str(tmp_path / "chats.jinja"))
+    taught = dataclasses.replace(model, chat_file=str(tmp_path / "chats.jinja"), chat_prefix=(1,))
     assert taught.encode(Prompt.chat("b")) == [1, WORDS.index("q"), 4, 3]
 
 

@@ -40,7 +40,7 @@ def test_scores_are_the_published_ones(reward):
 def test_texts_are_read_as_their_tokenizer_writes_them(reward):
     assert reward.encode(*PAIRS[0]).tolist() == [1, 3, 4, 5, 6]
     template = reward.chat.render([{"role": "user", "content": "x y"}, {"role": "assistant", "content": "q"}])
-    assert reward.encode(*PAIRS[1]).tolist() == [1, *reward.tokenizer.encode(template)]
+    assert reward.encode(*PAIRS[1]).tolist() == reward.tokenizer.encode(template).tolist()
 
 
 def test_neither_neighbours_nor_devices_matter(reward, folder):

@@ -67,14 +67,30 @@ class ChatTemplate:
             if not (whole.startswith(after) and after.startswith(before) and len(before) >= done):
                 raise UserError(
                     f"the chat template {self._where} writes a conversation otherwise once it goes on after message"
-                    f" {number + 1}, so its answers cannot be told apart: set data.examples.loss=full or"
-                    " data.examples.chat_template to a template that only adds"
+                    f" {number + 1}, so its answers cannot be told apart: set data.examples.loss=last or"
+                    " full, or data.examples.chat_template to a template that only adds"
                 )
             parts += [Part(whole[done : len(before)], False), Part(whole[len(before) : len(after)], True)]
             done = len(after)
         if not parts:
             raise UserError("the conversation has no assistant message: there is nothing to learn")
         return tuple(part for part in [*parts, Part(whole[done:], False)] if part.text)
+
+    def last_part(self, messages: Sequence[Message]) -> tuple[Part, ...]:
+        """The conversation in two pieces: a prompt, and what the assistant says to it in the end, which is scored.
+
+        Raises:
+          UserError: the assistant has not the last word, or the template writes the prompt otherwise when it has.
+        """
+        if not messages or messages[-1].get("role") != "assistant":
+            raise UserError("the conversation does not end with an assistant message: there is nothing to learn")
+        before, whole = self.prompt(messages[:-1]), self.render(messages)
+        if not whole.startswith(before):
+            raise UserError(
+                f"the chat template {self._where} writes the prompt otherwise when the answer follows: set"
+                " data.examples.loss=full or data.examples.chat_template to a template that only adds"
+            )
+        return (Part(before, False), Part(whole[len(before) :], True))
 
     @cached_property
     def _compiled(self) -> Any:

@@ -27,15 +27,16 @@ class ExamplesConfig:
     separator: str | None = "\n\nAssistant:"
     """``pairs:`` of whole dialogues: the prompt ends with the last of these. None: the texts are answers to ``prompt``."""
 
-    loss: Literal["completion", "full"] = "completion"
-    """Tokens that are scored: those of completions (in chats, of everything the assistant says), or all."""
+    loss: Literal["completion", "last", "full"] = "completion"
+    """Tokens that are scored: those of completions (in chats, of everything the assistant says), of the last thing it says (for
+    templates that write earlier turns otherwise, as Qwen3's leaves out what was thought in them), or all."""
     longest: int | None = None
     """Tokens of the longest example; None: what fits a row, for pairs half a row for each text."""
     overlong: Literal["drop", "cut_end", "cut_start"] = "drop"
     """What happens to longer ones, which are counted at the start of a run; of a pair both texts are dropped."""
 
     def __post_init__(self) -> None:
-        for name, known in (("loss", ("completion", "full")), ("overlong", ("drop", "cut_end", "cut_start"))):
+        for name, known in (("loss", ("completion", "last", "full")), ("overlong", ("drop", "cut_end", "cut_start"))):
             if getattr(self, name) not in known:
                 raise UserError(f"data.examples.{name}={getattr(self, name)!r} is not one of {', '.join(known)}")
         if self.longest is not None and self.longest < 2:

@@ -54,6 +54,8 @@ class Examples:
         try:
             if self._options.loss == "full":
                 return shared, (Part(self._template.render(messages), True),)
+            if self._options.loss == "last":
+                return shared, self._template.last_part(messages)
             return shared, self._template.parts(messages)
         except UserError as error:
             raise UserError(f"{row.where}: {error}") from error

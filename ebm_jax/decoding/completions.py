@@ -39,8 +39,9 @@ def complete(
 ) -> Iterator[tuple[int, list[Completion]]]:
     """Up to ``count`` tokens behind every prompt, ``samples`` times: prompts by number with completions, as they are done.
 
-    At most ``rows`` rows run side by side, fewer behind long prompts (``writer.READ``). Draws are keyed by prompt and sample, so
-    neither the batches nor the order of the prompts matter. ``writer`` must end rows at ``ends``; no text outgrows ``context``.
+    At most ``rows`` rows run side by side, fewer behind long prompts (``writer.READ``). Draws are keyed by prompt and sample,
+    so neither the batches nor the order of the prompts matter. ``writer`` must end rows at ``ends``; no text outgrows
+    ``context``.
     """
     order = sorted(range(len(prompts)), key=lambda n: (len(prompts[n]), n))
     each = max(1, rows // samples)

@@ -55,6 +55,22 @@ def test_what_the_assistant_says_is_scored_and_nothing_else():
     assert after[-1] == Part("<|im_start|>user\nSure?<|im_end|>\n", False)
 
 
+def test_the_last_answer_of_a_template_that_forgets_earlier_thoughts():
+    """As Qwen3's does: what is thought is written in the last answer and left out before."""
+    kept = "(message.content if loop.last or message.role == 'user' else message.content[-4:])"
+    forgets = CHATML.replace("message.content | trim", kept)
+    talk = [*TALK[:3], {"role": "assistant", "content": "Hm, hm. No."}]
+    chat = template(forgets)
+    with pytest.raises(UserError, match="loss=last"):
+        chat.parts([TALK[0], {"role": "assistant", "content": "Hm, hm. Yes."}, *talk[2:]])
+    prompt, answer = chat.last_part(talk)
+    assert prompt == Part(chat.prompt(talk[:3]), False) and answer == Part("Hm, hm. No.<|im_end|>\n", True)
+    with pytest.raises(UserError, match="does not end with an assistant message"):
+        chat.last_part(talk[:3])
+    with pytest.raises(UserError, match=r"writes the prompt otherwise.*loss=full"):
+        template("{{ messages | length }}{{ messages[-1].content }}").last_part(talk)
+
+
 def test_special_tokens_and_generation_blocks():
     chat = template(INSTRUCT, bos_token="<s>", eos_token="</s>")
     assert chat.parts(TALK[:2]) == (Part("<s>[INST]  Hi?  [/INST]", False), Part("Yes.</s>", True))
@@ -64,7 +80,7 @@ def test_special_tokens_and_generation_blocks():
 
 def test_refused():
     forgetful = "{% for m in messages %}{{ m.content if loop.last else '(gone)' }};{% endfor %}"
-    with pytest.raises(UserError, match=r"writes a conversation otherwise.*loss=full"):
+    with pytest.raises(UserError, match=r"writes a conversation otherwise.*loss=last or full"):
         template(forgetful).parts(TALK)
     with pytest.raises(UserError, match="no assistant message"):
         template(CHATML).parts(TALK[:1])

@@ -1,5 +1,6 @@
 """Examples: which tokens are scored, that none is cut, and what is said of rows that are none."""
 
+import dataclasses
 import itertools
 import json
 
@@ -82,6 +83,9 @@ def test_chats_are_scored_where_the_assistant_speaks(tmp_path):
     batch = all_rows(data)
     scored = batch["targets"][0][batch["weights"][0] > 0]
     assert data.tokenizer.decode(scored) == "Yes.<|im_end|>\nNo.<|im_end|>\n"
+    last = dataclasses.replace(examples, loss="last")
+    batch = all_rows(loaded(config(tmp_path, [{"talk": TALK}], context=256, examples=last)))
+    assert data.tokenizer.decode(batch["targets"][0][batch["weights"][0] > 0]) == "No.<|im_end|>\n"
 
 
 def documents(lengths):
@@ -196,7 +200,7 @@ def test_an_empty_completion_needs_an_end(tmp_path):
         ({"prompt": "{a"}, "not a format string"),
         ({"completion": "x"}, "names no field"),
         ({"overlong": "cut"}, "drop, cut_end, cut_start"),
-        ({"loss": "half"}, "completion, full"),
+        ({"loss": "half"}, "completion, last, full"),
     ],
 )
 def test_bad_settings(changes, told):
