@@ -18,7 +18,6 @@ from ebm_jax.algorithms.reward_model import RewardModel
 from ebm_jax.data.chat import ChatTemplate, open_chat_template
 from ebm_jax.data.config import DataConfig
 from ebm_jax.data.encoding import encode_documents
-from ebm_jax.data.example_config import ExamplesConfig
 from ebm_jax.data.sources import Document, Part
 from ebm_jax.data.tokenizers import Tokenizer, open_tokenizer
 from ebm_jax.errors import UserError
@@ -56,6 +55,8 @@ class Reward:
     """Tokens in front of every text that the tokenizer does not write itself."""
     suffix: tuple[int, ...] = ()
     """Tokens behind it."""
+    ending: str | None = ""
+    """Text behind every answer: what it is judged by. None: must be said before answers can be scored."""
     rows: int = 32
     """Texts that are scored side by side."""
 
@@ -71,17 +72,27 @@ class Reward:
         return open_chat_template(self.data.tokenizer, self.data.examples.chat_template)
 
     def encode(self, prompt: Prompt, answer: str) -> np.ndarray:
-        """The tokens of a prompt and its answer, as the model was trained to read them."""
+        """The tokens of a prompt and its answer, as the model was trained to read them, cut if it read cut ones."""
+        if self.ending is None:
+            shown = self.data.examples.ending
+            raise UserError(
+                f"{self.name} was trained with data.examples.ending={shown!r}: open it with an ending to judge by"
+            )
         if prompt.messages is not None:
             turns = [*map(dict, prompt.messages), {"role": "assistant", "content": answer}]
-            ids = self.tokenizer.encode(self.chat.render(turns)).tolist()
+            ids = self.tokenizer.encode(self.chat.render(turns) + self.ending).tolist()
             # What is published says in its template all that stands in front; a run may add to it.
             front = () if self.step is None or tuple(ids[: len(self.prefix)]) == self.prefix else self.prefix
-            return np.array([*front, *ids], np.int32)
-        before = prompt.text or ""
+            return self._cut([*front, *ids])
+        before, answer = prompt.text or "", answer + self.ending
         parts = (Part(before, False), Part(answer, True))
         (encoded,) = encode_documents(self.tokenizer, [Document(key="text", text=before + answer, parts=parts)])
-        return np.array([*self.prefix, *encoded.tokens, *self.suffix], np.int32)
+        return self._cut([*self.prefix, *encoded.tokens, *self.suffix])
+
+    def _cut(self, ids: list[int]) -> np.ndarray:
+        text, whole = np.array(ids, np.int32), self.data.whole
+        assert whole is not None
+        return text if whole.overlong == "drop" else whole.cut(text)
 
     def __call__(self, pairs: Sequence[tuple[Prompt, str]]) -> np.ndarray:
         """The reward of every answer to its prompt, float64 ``[pairs]``; what runs beside a text does not matter.
@@ -125,24 +136,26 @@ def open_reward(
     name: str,
     *,
     step: int | None = None,
+    ending: str | None = None,
     precision: Precision | None = None,
     mesh: MeshConfig | None = None,
     rows: int = 32,
 ) -> Reward:
     """A trained run by its folder, or a published classifier by folder, ``gs://`` address or ``OWNER/NAME``.
 
-    ``step`` chooses a run's checkpoint; ``precision`` and ``mesh`` are a run's own.
+    ``step`` chooses a run's checkpoint; ``precision`` and ``mesh`` are a run's own. ``ending`` is what stands behind every
+    answer; a run that was trained with ``data.examples.ending`` needs it to score answers, though not to score tokens.
 
     Raises:
       UserError: there is no such model, it gives no single number, or its files do not fit together.
     """
     path = Path(name).expanduser()
     if (path / RUN).is_file():
-        return _from_run(path, step, rows)
-    return _published(locate(name), name, precision or Precision(), mesh or MeshConfig(), rows)
+        return _from_run(path, step, ending, rows)
+    return _published(locate(name), name, ending or "", precision or Precision(), mesh or MeshConfig(), rows)
 
 
-def _from_run(folder: Path, step: int | None, rows: int) -> Reward:
+def _from_run(folder: Path, step: int | None, ending: str | None, rows: int) -> Reward:
     experiment, params, found = open_run(folder, step)
     algorithm, data, tokenizer = experiment.algorithm, experiment.config.data, experiment.data.tokenizer
     if not isinstance(algorithm, RewardModel):
@@ -161,11 +174,12 @@ def _from_run(folder: Path, step: int | None, rows: int) -> Reward:
         rules=experiment.program.rules,
         prefix=run_prefix(experiment),
         suffix=(cast(int, tokenizer.eos_id),) if ends else (),
+        ending=ending if data.examples.ending else ending or "",
         rows=rows,
     )
 
 
-def _published(folder: Path, name: str, precision: Precision, mesh: MeshConfig, rows: int) -> Reward:
+def _published(folder: Path, name: str, ending: str, precision: Precision, mesh: MeshConfig, rows: int) -> Reward:
     if not is_model(folder):
         raise UserError(f"{folder} is neither a trained run (run.json) nor a published model (config.json)")
     published = read_published(folder)
@@ -195,10 +209,10 @@ def _published(folder: Path, name: str, precision: Precision, mesh: MeshConfig, 
             tokenizer=source,
             context=2 * published.context,
             prepend_bos=bool(prefix),
-            examples=ExamplesConfig(overlong="cut_start"),
         ),
         mesh=devices,
         rules=rules,
         prefix=prefix,
+        ending=ending,
         rows=rows,
     )

@@ -43,6 +43,20 @@ def test_texts_are_read_as_their_tokenizer_writes_them(reward):
     assert reward.encode(*PAIRS[1]).tolist() == reward.tokenizer.encode(template).tolist()
 
 
+def test_answers_end_with_what_they_are_judged_by(reward):
+    judged = dataclasses.replace(reward, ending=" k")
+    assert judged.encode(*PAIRS[0]).tolist() == [1, 3, 4, 5, 6, 13]
+    assert judged.encode(*PAIRS[1]).tolist() == [*reward.encode(*PAIRS[1]).tolist(), 13]
+    with pytest.raises(UserError, match="open it with an ending to judge by"):
+        dataclasses.replace(reward, ending=None)(PAIRS)
+
+
+def test_long_texts_are_cut_as_in_training(reward):
+    examples = dataclasses.replace(reward.data.examples, overlong="cut_start", longest=3)
+    cut = dataclasses.replace(reward, data=dataclasses.replace(reward.data, examples=examples))
+    assert cut.encode(*PAIRS[0]).tolist() == [4, 5, 6]
+
+
 def test_neither_neighbours_nor_devices_matter(reward, folder):
     together = reward(PAIRS)
     assert len(set(together.tolist())) == len(PAIRS)

@@ -26,6 +26,9 @@ class ExamplesConfig:
     """``pairs:`` the field of the worse one."""
     separator: str | None = "\n\nAssistant:"
     """``pairs:`` of whole dialogues: the prompt ends with the last of these. None: the texts are answers to ``prompt``."""
+    ending: str = ""
+    """``pairs:`` text behind both answers, a format string over the row's fields and ``{file}``, the name of its file: what a
+    reward is to judge by, where people were asked different things (``"\\n\\nJudged: {file}"``)."""
 
     loss: Literal["completion", "last", "full"] = "completion"
     """Tokens that are scored: those of completions (in chats, of everything the assistant says), of the last thing it says (for
@@ -41,16 +44,17 @@ class ExamplesConfig:
                 raise UserError(f"data.examples.{name}={getattr(self, name)!r} is not one of {', '.join(known)}")
         if self.longest is not None and self.longest < 2:
             raise UserError(f"data.examples.longest={self.longest} must be at least 2")
-        for name in ("prompt", "completion"):
-            _check_format(f"data.examples.{name}", getattr(self, name))
+        for name in ("prompt", "completion", "ending"):
+            _check_format(f"data.examples.{name}", getattr(self, name), fixed=name == "ending")
 
 
-def _check_format(key: str, text: str) -> None:
+def _check_format(key: str, text: str, *, fixed: bool = False) -> None:
+    """Refuses what is no format string, or, unless it may be ``fixed``, one without fields."""
     try:
         fields = [field for _, field, _, _ in string.Formatter().parse(text) if field is not None]
     except ValueError as error:
         raise UserError(f"{key}={text!r} is not a format string: {error}; write {{{{ and }}}} for braces") from error
     if "" in fields:
         raise UserError(f"{key}={text!r} has braces without a field: write {{FIELD}}, or {{{{ and }}}} for braces")
-    if not fields:
+    if not fields and not fixed:
         raise UserError(f"{key}={text!r} names no field of the rows: write {{FIELD}}")

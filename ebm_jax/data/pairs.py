@@ -83,8 +83,14 @@ class Pairs:
             elif not (prompt + chosen and prompt + rejected):
                 raise UserError(f"{row.where}: an empty text: leave the row out")
             else:
-                yield Pair(row.key, row.key.rpartition(":")[0], prompt, chosen, rejected, row.split)
+                file = row.key.rpartition(":")[0]
+                chosen, rejected = (answer + self._ending(row, file) for answer in (chosen, rejected))
+                yield Pair(row.key, file, prompt, chosen, rejected, row.split)
         self.left_out = left_out
+
+    def _ending(self, row: Row, file: str) -> str:
+        named = row._replace(fields={**row.fields, "file": file.rpartition("/")[2].partition(".")[0]})
+        return named.fill(self._options.ending, "data.examples.ending")
 
     def _read(self, row: Row, field: str) -> tuple[str, str]:
         """Prompt and answer of one side."""

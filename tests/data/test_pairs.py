@@ -41,6 +41,16 @@ def test_dialogues_are_split_at_the_last_answer(tmp_path):
     assert better.split_key == worse.split_key == dialogue("")
 
 
+def test_both_answers_end_with_what_they_are_judged_by(tmp_path):
+    examples = ExamplesConfig(ending="\n\nJudged {by}: {file}")
+    rows = [row | {"by": n} for n, row in enumerate(ROWS)]
+    first, second = Pairs(pairs_config(tmp_path, rows, examples=examples)).pairs()
+    assert (first.chosen, first.rejected) == (" Good.\n\nJudged 0: rows", " Bad.\n\nJudged 0: rows")
+    assert second.rejected == "\n\nJudged 3: rows" and first.prompt == dialogue("")
+    with pytest.raises(UserError, match=r"line 1: no field 'who', only \['chosen', 'file', 'rejected'\]"):
+        list(Pairs(pairs_config(tmp_path, examples=ExamplesConfig(ending="{who}"))).pairs())
+
+
 def test_both_texts_lie_whole_in_one_row(tmp_path, caplog):
     data = loaded(pairs_config(tmp_path, append_eos=True))
     assert caplog.messages == ["left out: 1 pairs with equal texts, 1 pairs with prompts that differ"]
