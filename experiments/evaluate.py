@@ -30,6 +30,7 @@ from ebm_jax.evaluation import EvaluationOptions, evaluate_run
 from ebm_jax.experiment import open_run
 from ebm_jax.language_model import open_model
 from ebm_jax.overrides import override
+from ebm_jax.parallel.mesh import MeshConfig
 from ebm_jax.parallel.multihost import initialize, is_main
 from ebm_jax.precision import Precision
 from ebm_jax.records import RUN
@@ -60,13 +61,16 @@ def main(argv: list[str]) -> int:
 
 
 def _tasks(name: str, options: dict[str, str], overrides: list[str]) -> int:
-    chosen = override(TaskOptions(), overrides)
+    places = [text.removeprefix("mesh.") for text in overrides if text.startswith("mesh.")]
+    chosen = override(TaskOptions(), [text for text in overrides if not text.startswith("mesh.")])
+    mesh, path = override(MeshConfig(), places) if places else None, Path(name)
+    if mesh is not None and (path / RUN).is_file():
+        raise UserError("mesh.* is for published models; a run has its own mesh")
     judge: Any = options.get("judge")
     precision = Precision(param=options["dtype"], compute=options["dtype"]) if "dtype" in options else None
-    model = open_model(name, precision=precision, rows=chosen.batch_size, checkpoint=_step(options))
+    model = open_model(name, precision=precision, mesh=mesh, rows=chosen.batch_size, checkpoint=_step(options))
     if judge is not None and judge.partition(":")[0] != "api":
-        judge = LocalJudge(open_model(judge, precision=precision), judge)
-    path = Path(name)
+        judge = LocalJudge(open_model(judge, precision=precision, mesh=mesh), judge)
     folder = path / "tasks" if (path / RUN).is_file() else Path("runs/tasks") / path.name
     folder = Path(options.get("out", folder))
     # A run goes on: what a checkpoint wrote is not taken for the next one's.

@@ -1,13 +1,18 @@
-"""A small reward model from human preferences (hh-rlhf): which of two answers people found better.
+"""A small reward model from human preferences (hh-rlhf): which of two answers is the more helpful, or the more harmless, one.
 
-Command:  python -m experiments.pretrain configs/reward/hh.py workdir=runs/reward/hh
+People judged one or the other, and what they preferred differs: the longer answer for help, the shorter one for harmlessness.
+So what was asked stands behind both answers, and the model learns both.
+
+Command:  python -m experiments.tokenizer configs/reward/hh.py vocab=4096 out=runs/reward/tokenizer.json
+          python -m experiments.pretrain configs/reward/answers.py workdir=runs/reward/answers
+          python -m experiments.pretrain configs/reward/hh.py workdir=runs/reward/hh
           python -m experiments.preferences runs/reward/hh
-Expected: an accuracy above 1/2 on pairs whose prompts are held out; the second command says it for each file, with intervals,
-          beside the rules that the longer and that the shorter answer wins.
-Hardware: 2 CPU cores; the files of $EBM_JAX_DATA.
+Expected: an accuracy of about 0.6 on pairs whose prompts are held out, in helpful-base and harmless-base above the rule that
+          length decides (docs/log.md, with what did worse). More updates than one and a half passes learn pairs by heart.
+Hardware: 2 CPU cores, 8 minutes for the language model and 6 for this one; the files of $EBM_JAX_DATA.
 """
 
-from configs.pretrained import STORIES, stories, tokenizer
+from configs.pretrained import ANSWERS, ANSWERS_TOKENIZER, answers
 from ebm_jax.algorithms.reward_model import RewardModelConfig
 from ebm_jax.data.config import DataConfig
 from ebm_jax.data.example_config import ExamplesConfig
@@ -20,30 +25,22 @@ from ebm_jax.training.config import TrainConfig
 def get_config() -> ExperimentConfig:
     return ExperimentConfig(
         name="reward_hh",
-        model=stories(),
+        model=answers(),
         algorithm=RewardModelConfig(centering=0.01),
         data=DataConfig(
             source="pairs:$EBM_JAX_DATA/pref_hh_rlhf",
-            tokenizer=tokenizer(STORIES),
+            tokenizer=ANSWERS_TOKENIZER,
+            # "More harmless", "More helpful-": a file's name begins with what its judges were asked.
             # Answers stay whole; of long dialogues the beginning goes.
-            examples=ExamplesConfig(overlong="cut_start"),
-            context=1024,
-            prepend_bos=True,
+            examples=ExamplesConfig(ending="\n\nMore {file:.8}", overlong="cut_start"),
+            context=512,
             append_eos=True,
             validation_fraction=0.2,
             test_fraction=0.0,
         ),
-        optim=OptimConfig(peak_lr=5e-4, warmup_steps=50, decay_steps=600, b2=0.99, weight_decay=0.1),
-        train=TrainConfig(
-            steps=600,
-            batch_size=16,
-            log_every=10,
-            eval_every=100,
-            eval_batches=16,
-            checkpoint_every=100,
-            keep_best="validation/accuracy",
-            keep_best_mode="max",
-        ),
+        # Ten times the rate, and what the language model knows is lost before the pairs are learned.
+        optim=OptimConfig(peak_lr=2e-4, warmup_steps=30, decay_steps=600, b2=0.99, weight_decay=0.1),
+        train=TrainConfig(steps=600, batch_size=12, log_every=10, eval_every=200, checkpoint_every=200),
         eval=EvalConfig(batch_size=16),
-        weights=STORIES,
+        weights=ANSWERS,
     )
