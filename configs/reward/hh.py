@@ -39,8 +39,8 @@ def get_config() -> ExperimentConfig:
             test_fraction=0.0,
         ),
         # Ten times the rate, and what the language model knows is lost before the pairs are learned.
-        optim=OptimConfig(peak_lr=2e-4, warmup_steps=30, decay_steps=600, b2=0.99, weight_decay=0.1),
-        train=TrainConfig(steps=600, batch_size=12, log_every=10, eval_every=200, checkpoint_every=200),
+        optim=OptimConfig(peak_lr=2e-4, warmup_steps=30, decay_steps=450, b2=0.99, weight_decay=0.1),
+        train=TrainConfig(steps=450, batch_size=16, log_every=10, eval_every=150, checkpoint_every=150),
         eval=EvalConfig(batch_size=16),
         weights=ANSWERS,
     )

@@ -93,7 +93,7 @@ def test_gradient_is_reverse_over_reverse_of_the_naive_model(name):
     assert_trees_close(gradient, expected, 1e-9, 1e-12)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "attached")) for n in RECIPES])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "S1")) for n in RECIPES])
 def test_loss_is_the_naive_one_and_its_gradient_the_central_difference(name):
     """Along a random direction; the states that steps begin from are held where their gradient is cut."""
     params, value = tiny.parameters(algorithm(name)), naive_value(name)

@@ -92,7 +92,9 @@ def recomputed(algorithm, sampling, thinking=None):
     return [row[len(p) :] for row, p in zip(tokens, PROMPTS, strict=True)], told
 
 
-@pytest.mark.parametrize("conditioning", CONDITIONINGS)
+@pytest.mark.parametrize(
+    "conditioning", [pytest.param(c, marks=[pytest.mark.slow] * (c not in ("default", "adaln"))) for c in CONDITIONINGS]
+)
 def test_an_ebt_refines_one_position_as_it_would_all(conditioning):
     algorithm = ebt(conditioning)
     _, tokens, (energies, passes) = cached(algorithm, DRAWN)
@@ -104,6 +106,7 @@ def test_an_ebt_refines_one_position_as_it_would_all(conditioning):
         assert passes[row, step] == count == 2
 
 
+@pytest.mark.slow
 def test_thinking_at_every_token_is_thinking_at_every_position():
     """More steps, candidates side by side, steps taken back."""
     algorithm = ebt("time_embed")

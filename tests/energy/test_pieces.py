@@ -54,7 +54,10 @@ def function_of(settings):
     return lambda params: (trained(params), descend(model, config, params, *start))
 
 
-@pytest.mark.parametrize("case", CASES)
+EVERY_DAY = ("every step", "last step, noisy", "clamped")
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, marks=[pytest.mark.slow] * (c not in EVERY_DAY)) for c in CASES])
 def test_pieces_give_what_the_whole_gives(case, monkeypatch):
     params = toy.parameters(noise=0.5)
     whole = tiny.jit(function_of(CASES[case]))(params)
@@ -63,6 +66,7 @@ def test_pieces_give_what_the_whole_gives(case, monkeypatch):
     tiny.assert_trees_close(tiny.jit(function_of(CASES[case]))(params), whole, 1e-12)
 
 
+@pytest.mark.slow
 def test_an_ebt_in_pieces_is_the_ebt(monkeypatch):
     """With its own loss: softened labels, padding, random step sizes, a shared context and candidates to choose from."""
     descent = {"landscapes": 2, "noise": 0.5, "step_size_spread": 2.0}

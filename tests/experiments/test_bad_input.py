@@ -208,6 +208,7 @@ def test_evaluating_what_is_not_there(folder, trained, refused):
     assert digests(trained) == before
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_finite_names_a_way_on_that_works(folder, tmp_path, refused):
     broken = ("optim.clip_norm=none", "optim.warmup_steps=2", "train.checkpoint_every=1")
     status = train(folder, tmp_path / "run", "optim.peak_lr=1e30", *broken)
