@@ -14,6 +14,7 @@ from ebm_jax import rng
 from ebm_jax.accounting.memory import available_bytes
 from ebm_jax.algorithms.ebt import EBT
 from ebm_jax.algorithms.lm import LM
+from ebm_jax.data.chat import ChatTemplate, open_chat_template
 from ebm_jax.data.tokenizers import Tokenizer
 from ebm_jax.decoding.decoder import Decoder, Written
 from ebm_jax.decoding.lm import LMDecoder
@@ -22,7 +23,7 @@ from ebm_jax.decoding.writer import Writer
 from ebm_jax.energy.thinking import ThinkingConfig
 from ebm_jax.errors import UserError
 from ebm_jax.experiment import Experiment
-from ebm_jax.language_model import LanguageModel, run_prefix
+from ebm_jax.language_model import LanguageModel, run_ends, run_prefix
 from ebm_jax.parallel.rules import Rules, use
 from ebm_jax.types import Params
 
@@ -68,6 +69,10 @@ class Source:
     """Tokens that end a text."""
     mesh: Mesh
     rules: Rules
+    chat: Callable[[], ChatTemplate] | None = None
+    """Opens the chat template."""
+    chat_prefix: tuple[int, ...] = ()
+    """Tokens in front of a chat where its template does not write them."""
     thinking: ThinkingConfig | None = None
     """How its validation thinks; None for models that do not think."""
 
@@ -80,13 +85,15 @@ class Source:
 
 def run_source(experiment: Experiment, params: Params) -> Source:
     """A trained run; UserError for methods that do not write text."""
-    algorithm, tokenizer = experiment.algorithm, experiment.data.tokenizer
+    algorithm, tokenizer, data = experiment.algorithm, experiment.data.tokenizer, experiment.config.data
     shared: dict[str, Any] = {
         "params": params,
         "tokenizer": tokenizer,
-        "context": experiment.config.data.context,
+        "context": data.context,
         "prefix": run_prefix(experiment),
-        "ends": () if tokenizer.eos_id is None else (tokenizer.eos_id,),
+        "ends": run_ends(experiment),
+        "chat": partial(open_chat_template, data.tokenizer, data.examples.chat_template),
+        "chat_prefix": run_prefix(experiment),
         "mesh": experiment.program.mesh,
         "rules": experiment.program.rules,
     }
@@ -108,7 +115,23 @@ def model_source(model: LanguageModel) -> Source:
         ends=model.ends,
         mesh=model.mesh,
         rules=model.rules,
+        chat=lambda: model.chat,
+        chat_prefix=model.chat_prefix,
     )
+
+
+def as_chat(source: Source, message: str, system: str | None = None) -> tuple[Source, str]:
+    """A user's ``message`` as the model's chat template writes it, and the source that goes on from that text.
+
+    Raises:
+      UserError: the model has no chat template, or it refuses the conversation.
+    """
+    if source.chat is None:
+        raise UserError("this model has no chat template: use plain prompts")
+    turns = [] if system is None else [{"role": "system", "content": system}]
+    text = source.chat().prompt([*turns, {"role": "user", "content": message}])
+    begins = tuple(source.tokenizer.encode(text)[: len(source.chat_prefix)].tolist()) == source.chat_prefix
+    return dataclasses.replace(source, prefix=() if begins else source.chat_prefix), text
 
 
 class Token(NamedTuple):

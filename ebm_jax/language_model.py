@@ -273,7 +273,7 @@ def _from_run(folder: Path, rows: int, checkpoint: int | None) -> LanguageModel:
         context=experiment.config.data.context,
         prefix=run_prefix(experiment),
         chat_prefix=run_prefix(experiment),
-        ends=_run_ends(experiment),
+        ends=run_ends(experiment),
         mesh=experiment.program.mesh,
         rules=experiment.program.rules,
         template=experiment.config.data.tokenizer,
@@ -289,7 +289,7 @@ def run_prefix(experiment: Experiment) -> tuple[int, ...]:
     return (bos,) if experiment.config.data.prepend_bos and bos is not None else ()
 
 
-def _run_ends(experiment: Experiment) -> tuple[int, ...]:
+def run_ends(experiment: Experiment) -> tuple[int, ...]:
     """The end-of-text token, and what ends a turn of the chats that the run was tuned on."""
     tokenizer, data = experiment.data.tokenizer, experiment.config.data
     ends = () if tokenizer.eos_id is None else (tokenizer.eos_id,)

@@ -4,6 +4,7 @@ usage: python -m experiments.generate MODEL prompt=TEXT [key=value ...] [checkpo
 
   MODEL                    a run's folder; a Hugging Face model as a folder, OWNER/NAME or gs://BUCKET/FOLDER
   prompt=TEXT              what to go on from              prompt_file=FILE      the same from a file; - is the input
+  chat=true                prompt is a message, written as the model's chat template says; system=TEXT stands before it
   tokens=256               how much to write               samples=4             texts, of different draws
   sampling.temperature=0   greedy; also sampling.top_k, sampling.top_p and sampling.min_p
   stop=Question:,Q:        texts that end a sample and are left out of it
@@ -33,6 +34,7 @@ from ebm_jax.generation import (
     GenerationOptions,
     Source,
     Token,
+    as_chat,
     encode_prompt,
     model_source,
     run_source,
@@ -45,7 +47,7 @@ from ebm_jax.parallel.mesh import MeshConfig
 from ebm_jax.precision import Precision
 from ebm_jax.records import RUN
 
-OPTIONS = ("prompt", "prompt_file", "checkpoint", "out", "dtype")
+OPTIONS = ("prompt", "prompt_file", "chat", "system", "checkpoint", "out", "dtype")
 
 
 def main(argv: list[str]) -> int:
@@ -64,6 +66,12 @@ def main(argv: list[str]) -> int:
     if source.thinking is None and any(text.startswith("thinking.") for text in overrides):
         raise UserError(f"{parts.positionals[0]} does not think, only an EBT does: leave out thinking.*")
     options = override(source.options(), overrides)
+    if parts.options.get("chat", "false") not in ("true", "false"):
+        raise UserError(f"chat={parts.options['chat']} must be true or false")
+    if parts.options.get("chat") == "true":
+        source, prompt = as_chat(source, prompt, parts.options.get("system"))
+    elif "system" in parts.options:
+        raise UserError("system= goes with chat=true")
     encode_prompt(prompt, source)
     texts, tokens = _write(prompt, options, stream(source, [prompt], options))
     if out := parts.options.get("out"):

@@ -1,6 +1,7 @@
 """A published model writes and scores text: the same whatever runs beside it and wherever its weights lie."""
 
 import dataclasses
+import json
 import os
 import shutil
 from pathlib import Path
@@ -18,7 +19,8 @@ from ebm_jax.errors import UserError
 from ebm_jax.evals.tasks import Prompt
 from ebm_jax.language_model import open_model
 from ebm_jax.parallel.mesh import MeshConfig
-from experiments import generate
+from experiments import evaluate, generate
+from tests.data.test_examples import write
 from tests.letters import GOLDEN, WORDS, letters
 
 pytest.importorskip("safetensors")
@@ -55,7 +57,7 @@ def test_a_run_stops_where_the_turns_of_its_chats_end(folder):
         examples = ExamplesConfig(messages=messages, chat_template=str(folder / "turns.jinja"))
         data = DataConfig(tokenizer=f"hf:{folder / 'tokenizer.json'}", examples=examples)
         experiment = SimpleNamespace(config=SimpleNamespace(data=data), data=SimpleNamespace(tokenizer=tokenizer))
-        return language_model._run_ends(experiment)
+        return language_model.run_ends(experiment)
 
     tokenizer = open_tokenizer(f"hf:{folder / 'tokenizer.json'}")
     eos = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
@@ -120,6 +122,27 @@ def test_the_command_line_splits_a_model_too(folder, capsys):
         assert cli.main(generate.main, arguments + split) == 0
         texts.append(capsys.readouterr().out)
     assert texts[0] == texts[1]
+
+
+def test_tasks_are_asked_of_a_model_on_several_devices(folder, tmp_path, capsys):
+    rows = write(tmp_path / "c.jsonl", [{"prompt": "a b", "completion": " c d"}, {"prompt": "x", "completion": " y"}])
+    ask, nats = [str(folder), f"tasks=completion:{rows}", "resamples=0"], []
+    for split in ([], ["mesh.rules=fsdp_tp", "mesh.fsdp=2", "mesh.tensor=2"]):
+        out = tmp_path / f"out{len(split)}"
+        assert cli.main(evaluate.main, [*ask, *split, f"out={out}"]) == 0
+        result = json.loads((out / "completion-c.jsonl" / "result.json").read_text())
+        nats.append(result["metrics"]["nats_per_token"]["value"])
+    assert nats[0] == pytest.approx(nats[1], rel=1e-5)
+
+
+def test_the_command_line_chats(folder, model, capsys):
+    assert cli.main(generate.main, [str(folder), "prompt=b", "chat=true", "tokens=8", "sampling.temperature=0"]) == 0
+    said = capsys.readouterr().out
+    (written,) = model.generate([Prompt.chat("b")], max_new_tokens=8)[0]
+    assert said.rstrip().endswith(written.text.rstrip()) and "u b" in said
+    for bad, told in ((["chat=yes"], "must be true or false"), (["system=x"], "system= goes with chat=true")):
+        assert cli.main(generate.main, [str(folder), "prompt=b", *bad]) == 2
+        assert told in capsys.readouterr().err
 
 
 def test_what_is_written_greedily_is_most_likely(model):

@@ -99,6 +99,8 @@ def test_tasks_are_asked_of_the_checkpoint_that_is_meant(folder, tmp_path, capsy
         json.loads((at / "completion-c.jsonl/result.json").read_text()) for at in (run / "tasks", tmp_path / "newest")
     ]
     assert results[0]["metrics"] != results[1]["metrics"] and results[1]["model"] == f"{run} at step 4"
+    assert cli.main(evaluate.main, [*ask, "mesh.fsdp=2"]) == 2
+    assert "a run has its own mesh" in capsys.readouterr().err
     assert cli.main(evaluate.main, [*ask, "checkpoint=newest"]) == 2
     assert "checkpoint='newest' is not a step number" in capsys.readouterr().err
     with pytest.raises(UserError, match="checkpoint=3 goes with a trained run"):
