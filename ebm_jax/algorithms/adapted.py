@@ -30,7 +30,7 @@ class Adapted(Algorithm):
     lora: LoraConfig | None
 
     def init(self, key: PRNGKey, spec: BatchSpec) -> Variables:
-        network = _init(self.module, key, spec)
+        network = initial(self.module, key, spec)
         if self.lora is None:
             return Variables(params=network)
         base = {name: part for name, part in network.items() if name not in self.new}
@@ -38,10 +38,11 @@ class Adapted(Algorithm):
         return Variables(params={LORA: init_lora(stream(key, LORA), base, self.lora), **new}, frozen={BASE: base})
 
     def init_network(self, key: PRNGKey, spec: BatchSpec) -> Params:
-        return _init(self.language_model, key, spec)
+        return initial(self.language_model, key, spec)
 
     def adopt(self, weights: Params, params: Params) -> Params:
-        return params if self.lora is not None else self._trunk(weights) | {name: params[name] for name in self.new}
+        new = {name: weights.get(name, params[name]) for name in self.new}
+        return params | new if self.lora is not None else self._trunk(weights) | new
 
     def freeze(self, weights: Params) -> PyTree:
         return None if self.lora is None else {BASE: self._trunk(weights)}
@@ -54,9 +55,11 @@ class Adapted(Algorithm):
 
     def _trunk(self, weights: Params) -> Params:
         """What the trained network has of a language model: all, or all but the vocabulary head."""
-        return {name: part for name, part in weights.items() if name != "head" or not self.module.config.tied}
+        left = {*self.new} | ({"head"} if self.module.config.tied else set())
+        return {name: part for name, part in weights.items() if name not in left}
 
 
-def _init(module: TransformerLM, key: PRNGKey, spec: BatchSpec) -> Params:
+def initial(module: TransformerLM, key: PRNGKey, spec: BatchSpec) -> Params:
+    """A network's own beginning."""
     zeros = jnp.zeros((1, spec.context), jnp.int32)
     return module.init(key, zeros, zeros, zeros)["params"]

@@ -4,10 +4,10 @@ A row of a batch holds pairs whole (``data.source=pairs:...``), the better text 
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar, Literal, cast
 
-from ebm_jax.algorithm import LossOutput, Variables
-from ebm_jax.algorithms.adapted import Adapted
+from ebm_jax.algorithm import BatchSpec, LossOutput, Variables
+from ebm_jax.algorithms.adapted import Adapted, initial
 from ebm_jax.algorithms.token_nll import token_nll
 from ebm_jax.errors import UserError
 from ebm_jax.losses.preference import bradley_terry, choice_accuracy, off_center
@@ -22,9 +22,11 @@ from ebm_jax.weighted import Term, WeightedSum, weighted_sum
 
 @dataclass(frozen=True, kw_only=True)
 class RewardModelConfig:
-    """A reward model on the trunk of the language model that ``weights=`` names, with a new head."""
+    """A reward model on the trunk of the model that ``weights=`` names."""
 
     kind: ClassVar[str] = "reward_model"
+    weights_of: Literal["language_model", "reward_model"] = "language_model"
+    """What ``weights=`` names: a language model, on whose trunk a new head begins, or a reward model, which goes on."""
     margin: float = 0.0
     """Difference that the two rewards are to have at least."""
     centering: float = 0.0
@@ -36,6 +38,10 @@ class RewardModelConfig:
     """Adapters to train, beside the head, in place of all weights; none trains all."""
 
     def __post_init__(self) -> None:
+        if self.weights_of not in ("language_model", "reward_model"):
+            raise UserError(f"algorithm.weights_of={self.weights_of!r} is not one of language_model, reward_model")
+        if self.weights_of == "reward_model" and self.language:
+            raise UserError("algorithm.language needs the vocabulary head of a language model: reward models have none")
         for name in ("margin", "centering", "language"):
             if getattr(self, name) < 0:
                 raise UserError(f"algorithm.{name}={getattr(self, name)} must not be negative")
@@ -56,6 +62,11 @@ class RewardModel(Adapted):
         self.config, self.lora, self.vocab_size = config, config.lora, vocab_size
         self.module = reward_transformer(model, vocab_size, precision, writes=config.language > 0)
         self.language_model = TransformerLM(model, vocab_size, precision)
+
+    def init_network(self, key: PRNGKey, spec: BatchSpec) -> Params:
+        if self.config.weights_of == "reward_model":
+            return initial(self.module, key, spec)
+        return super().init_network(key, spec)
 
     def loss(self, params: Params, variables: Variables, batch: Batch, key: PRNGKey, step) -> LossOutput:
         network = self.deployed(params, variables.frozen)

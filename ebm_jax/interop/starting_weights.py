@@ -27,7 +27,8 @@ def starting_weights(name: str, model: TransformerConfig) -> Path | Reader:
     ``$EBM_JAX_DATA``.
 
     Raises:
-      UserError: a published model is a classifier, or has other options than ``model``; the message lists what to set.
+      UserError: a published model has other options than ``model``; the message lists what to set. The reader's: it is a
+        classifier where a language model is wanted, or the other way round.
     """
     address = "://" in name
     path = Path(name) if address else expand(name)
@@ -40,8 +41,6 @@ def starting_weights(name: str, model: TransformerConfig) -> Path | Reader:
         return partial(_from_reference, path, model)
     folder = locate(name if address or on_hub else str(path))
     published = read_published(folder)
-    if published.head != "lm":
-        raise UserError(f"weights={name} are of a sequence classifier: a run begins with a ...ForCausalLM model")
     ours, theirs = _options(model), _options(published.model)
     if wrong := [f"model.{key}={value}" for key, value in theirs.items() if ours.get(key) != value]:
         raise UserError(f"weights={name} are of a model with other options: set {' '.join(wrong)}")
@@ -49,6 +48,15 @@ def starting_weights(name: str, model: TransformerConfig) -> Path | Reader:
 
 
 def _from_published(folder: Path, published: Any, shapes: Params) -> Params:
+    if published.head == "score" and "score" not in shapes:
+        raise UserError(
+            f"{folder} classifies sequences: a run begins with a ...ForCausalLM model, and a reward model goes on from"
+            " another with algorithm.weights_of=reward_model"
+        )
+    if published.head != "score" and "score" in shapes:
+        raise UserError(
+            f"{folder} is a language model: algorithm.weights_of=reward_model needs a ...ForSequenceClassification one"
+        )
     rows = shapes["embed"].shape[0]
     if rows != published.vocab_size:
         raise UserError(

@@ -5,16 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ebm_jax.algorithm import Variables
+from ebm_jax.algorithm import BatchSpec, Variables
 from ebm_jax.algorithms.lm import LM, LMConfig
 from ebm_jax.algorithms.reward_model import RewardModel, RewardModelConfig
 from ebm_jax.algorithms.sft import SFT, SFTConfig
 from ebm_jax.data.packing import Whole
 from ebm_jax.data.rows import Rows
+from ebm_jax.errors import UserError
 from ebm_jax.interop.hugging_face.layouts import entries as published_entries
 from ebm_jax.interop.hugging_face.layouts import their_shape
 from ebm_jax.models.lora import LoraConfig
 from ebm_jax.models.reward import rewards_of_pairs, rewards_of_rows
+from ebm_jax.parallel.rules import unbox
 from ebm_jax.precision import Precision
 from ebm_jax.rng import root_key
 from ebm_jax.training.step import gradients
@@ -143,6 +145,23 @@ def test_adapters_begin_as_their_base_and_end_merged(method):
     # Deployed, an adapted network is an ordinary one: nothing is frozen any more.
     np.testing.assert_allclose(nll(adapted, Variables(deployed)), nll(plain, Variables(deployed)), rtol=1e-12)
     assert abs(float(nll(adapted, trained) - nll(adapted, variables))) > 1e-3
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_a_reward_model_goes_on_with_the_head_of_another(lora):
+    plain, goes_on = reward(), reward(weights_of="reward_model", lora=lora)
+    spec, key = BatchSpec(batch_size=1, context=4, vocab_size=VOCAB), root_key(0)
+    like = unbox(jax.eval_shape(lambda: goes_on.init_network(key, spec)))
+    trained = variables_of(plain, seed=5).params
+    assert jax.tree.structure(like) == jax.tree.structure(trained)
+    start = fresh(goes_on)
+    params, frozen = goes_on.adopt(trained, start.params), goes_on.freeze(trained)
+    assert jax.tree.structure(params) == jax.tree.structure(start.params)
+    assert_trees_close(goes_on.deployed(params, frozen), trained, 0)
+    for bad in ({"weights_of": "run"}, {"weights_of": "reward_model", "language": 0.1}):
+        with pytest.raises(UserError, match=r"algorithm\.(weights_of|language)"):
+            RewardModelConfig(**bad)
 
 
 @pytest.mark.parametrize("tied", [False, True])

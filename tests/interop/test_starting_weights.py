@@ -12,6 +12,7 @@ from ebm_jax.interop.hugging_face.folder import is_model, read_published
 from ebm_jax.interop.hugging_face.weights import load_params
 from ebm_jax.interop.starting_weights import starting_weights
 from ebm_jax.models.lm import TransformerLM
+from ebm_jax.models.reward import reward_transformer
 from ebm_jax.models.transformer import TransformerConfig
 from ebm_jax.parallel.rules import unbox
 from ebm_jax.precision import Precision
@@ -20,9 +21,9 @@ GOLDEN = Path(__file__).parents[1] / "parity" / "golden"
 FOLDERS = sorted(path for path in GOLDEN.iterdir() if is_model(path) and read_published(path).head == "lm")
 
 
-def shapes(model, vocab):
+def shapes(model, vocab, make=TransformerLM):
     zeros = jax.ShapeDtypeStruct((1, 2), np.int32)
-    network = TransformerLM(model, vocab, Precision())
+    network = make(model, vocab, Precision())
     return unbox(jax.eval_shape(network.init, jax.random.key(0), zeros, zeros, zeros)["params"])
 
 
@@ -68,6 +69,13 @@ def test_names_on_the_hub_have_dots(monkeypatch):
         starting_weights("runs/last.safetensors", TransformerConfig())({})
 
 
-def test_a_classifier_is_no_language_model():
-    with pytest.raises(UserError, match="are of a sequence classifier"):
-        starting_weights(str(GOLDEN / "qwen3_reward"), read_published(GOLDEN / "qwen3_reward").model)
+def test_a_reward_model_goes_on_from_a_classifier_and_nothing_else_does():
+    folder, other = GOLDEN / "qwen3_reward", GOLDEN / "qwen3"
+    published = read_published(folder)
+    network = shapes(published.model, published.vocab_size, reward_transformer)
+    read = starting_weights(str(folder), published.model)
+    jax.tree.map(np.testing.assert_array_equal, read(network), load_params(folder, published, network))
+    with pytest.raises(UserError, match=r"classifies sequences: .* algorithm.weights_of=reward_model"):
+        read(shapes(published.model, published.vocab_size))
+    with pytest.raises(UserError, match=r"is a language model: .* needs a \.\.\.ForSequenceClassification"):
+        starting_weights(str(other), read_published(other).model)(network)
