@@ -130,7 +130,8 @@ class LanguageModel:
             )
             for number, completions in done:
                 made[number] = [
-                    Completion(c.text, len(c.tokens), float(np.sum(c.log_probs)), c.finished) for c in completions
+                    Completion(c.text, len(c.tokens), float(np.sum(c.log_probs)), c.finished, tuple(c.log_probs))
+                    for c in completions
                 ]
         return made
 

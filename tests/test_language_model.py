@@ -149,6 +149,8 @@ def test_what_is_written_greedily_is_most_likely(model):
     for prompt, (written,) in zip(PROMPTS[:3], model.generate(PROMPTS[:3], max_new_tokens=8), strict=True):
         likelihood = model.log_likelihood([(prompt, f" {written.text}")])[0]
         ended = written.finished
+        assert len(written.token_log_probs) == written.tokens
+        assert sum(written.token_log_probs) == pytest.approx(written.log_prob)
         assert likelihood.greedy and likelihood.tokens == written.tokens - ended
         if not ended:
             assert likelihood.nats == pytest.approx(written.log_prob, rel=1e-4)

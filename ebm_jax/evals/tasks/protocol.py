@@ -64,9 +64,11 @@ class Completion:
     text: str
     tokens: int = 0
     log_prob: float | None = None
-    """Natural logarithm of its probability under the sampling distribution, where the model tells."""
+    """Natural logarithm of its probability under the model itself, neither tempered nor cut, where the model tells."""
     finished: bool = True
     """Ended by itself or at a stop string, not by the limit on new tokens."""
+    token_log_probs: tuple[float, ...] = ()
+    """The same token by token, the one that ended it included; files of samples leave it out."""
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,8 @@ class SampleStore:
             if sample.likelihood is not None:
                 row |= {"continuation": example.reference, "likelihood": dataclasses.asdict(sample.likelihood)}
             else:
-                row["turns"] = [dataclasses.asdict(turn) for turn in sample.turns]
+                turns = [dataclasses.asdict(turn) for turn in sample.turns]
+                row["turns"] = [{k: v for k, v in turn.items() if k != "token_log_probs"} for turn in turns]
             if sample.skipped:
                 row["skipped"] = sample.skipped
             rows.append(row)
