@@ -8,7 +8,7 @@ Command:  python -m experiments.tokenizer configs/reward/hh.py vocab=4096 out=ru
           python -m experiments.pretrain configs/reward/hh.py workdir=runs/reward/hh
           python -m experiments.preferences runs/reward/hh
 Expected: an accuracy of about 0.6 on pairs whose prompts are held out, in helpful-base and harmless-base above the rule that
-          length decides (docs/log.md, with what did worse). More updates than one and a half passes learn pairs by heart.
+          length decides (docs/log.md, with what did worse). More than two passes learn pairs by heart.
 Hardware: 2 CPU cores, 8 minutes for the language model and 6 for this one; the files of $EBM_JAX_DATA.
 """
 
