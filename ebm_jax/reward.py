@@ -78,19 +78,21 @@ class Reward:
             raise UserError(
                 f"{self.name} was trained with data.examples.ending={shown!r}: open it with an ending to judge by"
             )
+        front = self.prefix
         if prompt.messages is not None:
             turns = [*map(dict, prompt.messages), {"role": "assistant", "content": answer}]
-            ids = self.tokenizer.encode(self.chat.render(turns) + self.ending).tolist()
+            ids = self.tokenizer.encode(self.chat.render(turns) + self.ending)
             # What is published says in its template all that stands in front; a run may add to it.
-            front = () if self.step is None or tuple(ids[: len(self.prefix)]) == self.prefix else self.prefix
-            return self._cut([*front, *ids])
-        before, answer = prompt.text or "", answer + self.ending
-        parts = (Part(before, False), Part(answer, True))
-        (encoded,) = encode_documents(self.tokenizer, [Document(key="text", text=before + answer, parts=parts)])
-        return self._cut([*self.prefix, *encoded.tokens, *self.suffix])
-
-    def _cut(self, ids: list[int]) -> np.ndarray:
-        text, whole = np.array(ids, np.int32), self.data.whole
+            front = () if self.step is None else front
+        else:
+            before, answer = prompt.text or "", answer + self.ending
+            parts = (Part(before, False), Part(answer, True))
+            (encoded,) = encode_documents(self.tokenizer, [Document(key="text", text=before + answer, parts=parts)])
+            ids = encoded.tokens
+        # Not twice: templates write both themselves.
+        front = () if tuple(ids[: len(front)]) == front else front
+        behind = () if tuple(ids[len(ids) - len(self.suffix) :]) == self.suffix else self.suffix
+        text, whole = np.array([*front, *ids, *behind], np.int32), self.data.whole
         assert whole is not None
         return text if whole.overlong == "drop" else whole.cut(text)
 

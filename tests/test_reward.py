@@ -43,6 +43,13 @@ def test_texts_are_read_as_their_tokenizer_writes_them(reward):
     assert reward.encode(*PAIRS[1]).tolist() == reward.tokenizer.encode(template).tolist()
 
 
+def test_a_run_frames_texts_as_its_training_did(reward):
+    run = dataclasses.replace(reward, step=7, suffix=(2,))
+    assert run.encode(*PAIRS[0]).tolist() == [1, 3, 4, 5, 6, 2]
+    assert run.encode(*PAIRS[1]).tolist() == [*reward.encode(*PAIRS[1]).tolist(), 2], "one begin-of-text token"
+    assert run.encode(Prompt("a"), " b </s>").tolist() == [1, 3, 4, 2]
+
+
 def test_answers_end_with_what_they_are_judged_by(reward):
     judged = dataclasses.replace(reward, ending=" k")
     assert judged.encode(*PAIRS[0]).tolist() == [1, 3, 4, 5, 6, 13]
