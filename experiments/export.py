@@ -69,13 +69,29 @@ def _export_folder(experiment: Experiment, params: Params, out: Path, dtype: str
     )
     changes: dict[str, Any] = {"model": config.model}
     if isinstance(algorithm, RewardModel):
-        changes |= {"head": "score", "labels": 1, "pad_id": published.pad_id or 0}
+        changes |= {
+            "head": "score",
+            "labels": 1,
+            "pad_id": padding(published, tokenizer.vocab_size, config.data.append_eos),
+        }
     if family:
         changes["family"] = family
     published = dataclasses.replace(published, **changes)
     path = config.data.tokenizer.partition(":")[2]
     tokenizer_file, template = (expand(file) if file else None for file in (path, config.data.examples.chat_template))
     write_model(out, params, published, dtype=dtype, tokenizer=tokenizer_file, chat_template=template)
+
+
+def padding(published: Published, known: int, append_eos: bool) -> int:
+    """A token that ends no text, for readers take the last other one for a text's end.
+
+    ``known`` are the tokenizer's tokens, below the rows of the model's table; texts end with the end-of-text token or not.
+    """
+    ends = published.eos_ids if append_eos else ()
+    spare = known if known < published.vocab_size else None
+    # Where every text ends with the end-of-text token, any other will do.
+    choices = (published.pad_id, published.bos_id, spare, *published.eos_ids, *range(published.vocab_size))
+    return next(token for token in choices if token is not None and token not in ends)
 
 
 def _origin(config: ExperimentConfig) -> Published | None:

@@ -6,6 +6,8 @@ import pytest
 
 from ebm_jax.cli import main as run_cli
 from ebm_jax.experiment import open_run
+from ebm_jax.interop.hugging_face.families import Published
+from ebm_jax.models.transformer import TransformerConfig
 from experiments import export, pretrain
 
 SHORT = [
@@ -41,3 +43,25 @@ def test_round_trip_through_a_reference_checkpoint(method, tmp_path):
 def test_mistakes_are_named(capsys):
     assert run_cli(export.main, ["runs/none"]) == 2
     assert "out=FOLDER" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("said", "tokens", "append_eos", "expected"),
+    [
+        ({"pad_id": 7}, 9, True, 7),
+        (
+            {"pad_id": 2, "bos_id": 1},
+            9,
+            True,
+            1,
+        ),  # padding with the end-of-text token would hide that texts end with it
+        ({"pad_id": 2}, 9, False, 2),
+        ({}, 6, True, 6),
+        ({}, 9, False, 2),
+        ({}, 9, True, 0),
+        ({"eos_ids": (0,)}, 9, True, 1),
+    ],
+)
+def test_padding_is_no_end_of_a_text(said, tokens, append_eos, expected):
+    settings = {"family": "llama", "model": TransformerConfig(), "vocab_size": 9, "context": 4, "eos_ids": (2,)}
+    assert export.padding(Published(**settings | said), tokens, append_eos) == expected
