@@ -38,7 +38,7 @@ def get_config() -> ExperimentConfig:
             validation_fraction=0.2,
             test_fraction=0.0,
         ),
-        # Ten times the rate, and what the language model knows is lost before the pairs are learned.
+        # Low, so that what the language model knows is kept: a linear map of it agrees with people at once.
         optim=OptimConfig(peak_lr=2e-4, warmup_steps=30, decay_steps=450, b2=0.99, weight_decay=0.1),
         train=TrainConfig(steps=450, batch_size=16, log_every=10, eval_every=150, checkpoint_every=150),
         eval=EvalConfig(batch_size=16),
