@@ -27,6 +27,7 @@ from ebm_jax.decoding.writer import Writer, batches, bucket
 from ebm_jax.errors import UserError
 from ebm_jax.evals.tasks.protocol import Completion, LogLikelihood, Prompt
 from ebm_jax.experiment import Experiment, open_run
+from ebm_jax.interop.hugging_face.families import Published
 from ebm_jax.interop.hugging_face.folder import is_model, locate, read_json, read_published
 from ebm_jax.interop.hugging_face.weights import load_params
 from ebm_jax.models.lm import TransformerLM, parameter_shapes
@@ -312,16 +313,9 @@ def _published(folder: Path, name: str, precision: Precision, mesh: MeshConfig, 
     published = read_published(folder)
     if published.head != "lm":
         raise UserError(f"{folder} classifies sequences and does not write text: a ...ForCausalLM model is needed")
-    source = tokenizer_source(folder)
-    tokenizer = open_tokenizer(source)
-    if tokenizer.vocab_size > published.vocab_size:
-        raise UserError(
-            f"{source} has {tokenizer.vocab_size} tokens and the model {published.vocab_size}: it is not this model's"
-        )
+    source, tokenizer = published_tokenizer(folder, published)
     network = TransformerLM(published.model, published.vocab_size, precision, separate_layers=True)
-    devices, rules = make_mesh(mesh), get_rules(mesh.rules)
-    with use(devices, rules):
-        params = load_params(folder, published, placed(parameter_shapes(network), devices, rules))
+    params, devices, rules = published_params(folder, published, network, mesh)
     return LanguageModel(
         name=name,
         network=network,
@@ -335,6 +329,26 @@ def _published(folder: Path, name: str, precision: Precision, mesh: MeshConfig, 
         template=source,
         rows=rows,
     )
+
+
+def published_tokenizer(folder: Path, published: Published) -> tuple[str, Tokenizer]:
+    """What ``open_tokenizer`` takes for a model's tokenizer, and the tokenizer; UserError where it is another model's."""
+    source = tokenizer_source(folder)
+    tokenizer = open_tokenizer(source)
+    if tokenizer.vocab_size > published.vocab_size:
+        raise UserError(
+            f"{source} has {tokenizer.vocab_size} tokens and the model {published.vocab_size}: it is not this model's"
+        )
+    return source, tokenizer
+
+
+def published_params(
+    folder: Path, published: Published, network: TransformerLM, mesh: MeshConfig
+) -> tuple[Params, Mesh, Rules]:
+    """A model's parameters in their places, with the mesh and the rules that say where those are."""
+    devices, rules = make_mesh(mesh), get_rules(mesh.rules)
+    with use(devices, rules):
+        return load_params(folder, published, placed(parameter_shapes(network), devices, rules)), devices, rules
 
 
 def tokenizer_source(folder: Path) -> str:

@@ -19,19 +19,17 @@ from ebm_jax.data.chat import ChatTemplate, open_chat_template
 from ebm_jax.data.config import DataConfig
 from ebm_jax.data.encoding import encode_documents
 from ebm_jax.data.sources import Document, Part
-from ebm_jax.data.tokenizers import Tokenizer, open_tokenizer
+from ebm_jax.data.tokenizers import Tokenizer
 from ebm_jax.errors import UserError
 from ebm_jax.evals.preferences import score_texts
 from ebm_jax.evals.tasks.protocol import Prompt
 from ebm_jax.experiment import open_run
 from ebm_jax.interop.hugging_face.folder import is_model, locate, read_published
-from ebm_jax.interop.hugging_face.weights import load_params
-from ebm_jax.language_model import published_prefix, run_prefix, tokenizer_source
-from ebm_jax.models.lm import parameter_shapes
+from ebm_jax.language_model import published_params, published_prefix, published_tokenizer, run_prefix
 from ebm_jax.models.reward import RewardTransformer, reward_transformer
-from ebm_jax.parallel.mesh import MeshConfig, make_mesh
+from ebm_jax.parallel.mesh import MeshConfig
 from ebm_jax.parallel.multihost import to_global
-from ebm_jax.parallel.rules import Rules, get_rules, placed, use
+from ebm_jax.parallel.rules import Rules, use
 from ebm_jax.precision import Precision
 from ebm_jax.records import RUN
 from ebm_jax.types import Array, Params
@@ -111,9 +109,8 @@ class Reward:
                 raise UserError(
                     f"text {number} has {len(text)} tokens and {self.name} reads 1 to {self.context}: shorten it"
                 )
-        shards = self.mesh.size  # rows lie on all devices alike
-        batch_size = -(-self.rows // shards) * shards
-        rewards = score_texts(self.of_rows, texts, batch_size=batch_size, pad_id=self.tokenizer.pad_id)
+        how = {"batch_size": self.rows, "shards": self.mesh.size, "pad_id": self.tokenizer.pad_id}
+        rewards = score_texts(self.of_rows, texts, longest=self.context, **how)
         if not np.isfinite(rewards).all():
             number = int(np.flatnonzero(~np.isfinite(rewards))[0])
             raise UserError(f"{self.name} gives text {number + 1} the reward {rewards[number]}, which is not finite")
@@ -189,16 +186,9 @@ def _published(folder: Path, name: str, ending: str, precision: Precision, mesh:
         raise UserError(f"{folder} writes text and gives no reward: a ...ForSequenceClassification model is needed")
     if published.labels != 1:
         raise UserError(f"{folder} tells {published.labels} labels apart: a reward model has one")
-    source = tokenizer_source(folder)
-    tokenizer = open_tokenizer(source)
-    if tokenizer.vocab_size > published.vocab_size:
-        raise UserError(
-            f"{source} has {tokenizer.vocab_size} tokens and the model {published.vocab_size}: it is not this model's"
-        )
+    source, tokenizer = published_tokenizer(folder, published)
     network = reward_transformer(published.model, published.vocab_size, precision)
-    devices, rules = make_mesh(mesh), get_rules(mesh.rules)
-    with use(devices, rules):
-        params = load_params(folder, published, placed(parameter_shapes(network), devices, rules))
+    params, devices, rules = published_params(folder, published, network, mesh)
     prefix = published_prefix(folder, tokenizer)
     return Reward(
         name=name,

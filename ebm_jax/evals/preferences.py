@@ -16,12 +16,11 @@ from ebm_jax.data.encoding import encode_documents, framed
 from ebm_jax.data.pairs import Pair, Pairs
 from ebm_jax.data.splits import SPLITS, SplitRule
 from ebm_jax.data.tokenizers import Tokenizer
+from ebm_jax.decoding.writer import batches, bucket
 from ebm_jax.errors import UserError
 
 _Z = 1.959964
 """97.5 percent quantile of the normal distribution."""
-BUCKET = 64
-"""Texts are padded to multiples of so many tokens, so that few programs are compiled."""
 
 Score = Callable[[Mapping[str, np.ndarray]], Any]
 """From rows of ``inputs``, ``positions``, ``segments`` ``[B, T]`` to rewards ``[B]``."""
@@ -79,23 +78,30 @@ def read_choices(config: DataConfig, tokenizer: Tokenizer, split: str) -> Choice
     return Choices(found, dropped, cut, dict(source.left_out))
 
 
-def score_texts(score: Score, texts: Sequence[np.ndarray], *, batch_size: int, pad_id: int = 0) -> np.ndarray:
-    """The reward of every text, float64 ``[texts]``: batches of like lengths, the last one filled with empty rows."""
+def score_texts(
+    score: Score,
+    texts: Sequence[np.ndarray],
+    *,
+    batch_size: int,
+    shards: int = 1,
+    longest: int | None = None,
+    pad_id: int = 0,
+) -> np.ndarray:
+    """The reward of every text, float64 ``[texts]``.
+
+    Texts of like lengths are scored together in shapes that repeat (``decoding.writer``), up to ``batch_size`` and rounded up
+    to whole ``shards``, which empty rows fill; ``longest`` bounds the widths.
+    """
     rewards = np.zeros(len(texts))
-    lengths = np.array([len(text) for text in texts])
-    room = -(-lengths // BUCKET) * BUCKET
-    for width in np.unique(room):
-        members = np.flatnonzero(room == width)
-        for first in range(0, len(members), batch_size):
-            some = members[first : first + batch_size]
-            inputs = np.full((batch_size, width), pad_id, np.int32)
-            segments = np.zeros((batch_size, width), np.int32)
-            for row, member in enumerate(some):
-                inputs[row, : lengths[member]] = texts[member]
-                segments[row, : lengths[member]] = 1
-            positions = np.arange(width, dtype=np.int32) * segments
-            batch = {"inputs": inputs, "positions": positions, "segments": segments}
-            rewards[some] = np.asarray(score(batch))[: len(some)]
+    lengths = [len(text) for text in texts]
+    for batch, size in batches(sorted(range(len(texts)), key=lengths.__getitem__), lengths, batch_size):
+        rows, width = -(-size // shards) * shards, bucket(lengths[batch[-1]], longest)
+        inputs, segments = np.full((rows, width), pad_id, np.int32), np.zeros((rows, width), np.int32)
+        for row, number in enumerate(batch):
+            inputs[row, : lengths[number]], segments[row, : lengths[number]] = texts[number], 1
+        positions = np.arange(width, dtype=np.int32) * segments
+        found = score({"inputs": inputs, "positions": positions, "segments": segments})
+        rewards[batch] = np.asarray(found)[: len(batch)]
     return rewards
 
 

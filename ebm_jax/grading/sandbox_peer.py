@@ -167,7 +167,7 @@ class Peer:
             else:
                 kind = Exception
             error = kind(*arguments)
-        except Exception:
+        except Exception:  # the code's own class may refuse its arguments: what was raised is told all the same
             names, error = ["Exception"], Exception(str(arguments)[:1000])
         error.raised_by_code = names[0]
         return error
@@ -176,7 +176,7 @@ class Peer:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:
+    except Exception:  # the code's own __str__ may fail
         return ""
 
 

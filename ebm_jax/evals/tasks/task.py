@@ -66,6 +66,7 @@ class BaseTask:
         self.details: Mapping[str, Any] = {}
 
     def continuation(self, example: Example) -> str:
+        """The text whose likelihood is asked for; only tasks of that kind have one."""
         raise NotImplementedError
 
     def follow_up(self, example: Example, answers: Sequence[str]) -> Prompt | None:
