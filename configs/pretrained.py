@@ -6,6 +6,8 @@ STORIES = "$EBM_JAX_DATA/lm_stories260k"
 BABYLLAMA = "$EBM_JAX_DATA/lm_babyllama105"
 ANSWERS, ANSWERS_TOKENIZER = "runs/reward/answers", "hf:runs/reward/tokenizer.json"
 """What configs/reward/answers.py trains."""
+CODE, CODE_TOKENIZER = "runs/ebft/code", "hf:runs/ebft/tokenizer.json"
+"""What configs/ebft/code_base.py trains."""
 
 
 def stories() -> TransformerConfig:
@@ -21,6 +23,11 @@ def babyllama() -> TransformerConfig:
 def answers() -> TransformerConfig:
     """984,192 parameters; the token table is the head as well, so its numbers are small."""
     return TransformerConfig(depth=4, width=128, heads=4, tied=True, embed_std=0.05)
+
+
+def code() -> TransformerConfig:
+    """1,050,752 parameters; the token table is the head as well."""
+    return TransformerConfig(depth=4, width=128, heads=4, hidden=344, tied=True, embed_std=0.05)
 
 
 def tokenizer(folder: str) -> str:

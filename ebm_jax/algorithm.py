@@ -14,6 +14,7 @@ A batch is a dict of arrays: ``inputs``, ``targets`` (int32, B x T), ``weights``
 ``index`` (uint32, B, the row's global position in the endless stream; it keys the row's noise).
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -56,6 +57,17 @@ class GroupOptions:
     trainable: bool = True
 
 
+class OtherNetwork(NamedTuple):
+    """A network beside the trained one: where its weights come from, and their shapes."""
+
+    weights: str
+    """As ``ExperimentConfig.weights``; or ``base``, the model at the beginning of the chain of runs that led to this one."""
+    init: Callable[[PRNGKey], Params]
+    """Fresh, boxed parameters of the whole network."""
+    model: Any
+    """Its options (``TransformerConfig``)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BatchSpec:
     """The shapes a method may rely on at ``init``: rows per global step, positions, vocabulary."""
@@ -88,9 +100,17 @@ class Algorithm:
         """The fresh ``params`` with the weights of that network where they belong."""
         return weights
 
-    def freeze(self, weights: Params) -> PyTree:
-        """What of ``frozen`` is made of the weights of that network; None leaves all of it to ``init``."""
+    def other_networks(self) -> dict[str, "OtherNetwork"]:
+        """Published or trained networks, by name, that ``frozen`` is made of besides the one that the run begins with."""
+        return {}
+
+    def freeze(self, weights: Params | None, others: Mapping[str, Params] | None = None) -> PyTree:
+        """The parts of ``frozen`` that are made of the weights the run begins with (None: it begins with none) and of those of
+        ``other_networks``; ``init`` makes the rest, and all where this is None."""
         return None
+
+    def meet(self, data: Any) -> None:
+        """Shown the run's data once, before anything runs: its tokenizer, and what completions are checked against."""
 
     def deployed(self, params: Params, frozen: PyTree) -> Params:
         """What a trained network runs on by itself, without ``frozen``: adapters merged into the weights they adapt."""

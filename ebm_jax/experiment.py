@@ -19,12 +19,15 @@ from ebm_jax import rng
 from ebm_jax.accounting.flops import training_flops
 from ebm_jax.accounting.utilisation import peak_flops
 from ebm_jax.algorithm import Algorithm, BatchSpec
+from ebm_jax.algorithms.ebft import EBFT, EBFTConfig
 from ebm_jax.algorithms.ebt import EBT, EBTConfig
 from ebm_jax.algorithms.lm import LM, LMConfig
 from ebm_jax.algorithms.reward_model import RewardModel, RewardModelConfig
 from ebm_jax.algorithms.sft import SFT, SFTConfig
 from ebm_jax.data.config import DataConfig
 from ebm_jax.data.loading import Data, load_data
+from ebm_jax.data.paths import expand
+from ebm_jax.data.tokenizers import Tokenizer, open_tokenizer
 from ebm_jax.energy.thinking import ThinkingConfig
 from ebm_jax.errors import UserError
 from ebm_jax.evals.perplexity import EvalConfig, Evaluate, SplitEvaluator
@@ -35,7 +38,7 @@ from ebm_jax.parallel.mesh import MeshConfig, make_mesh
 from ebm_jax.parallel.multihost import is_main, to_global
 from ebm_jax.parallel.rules import use
 from ebm_jax.precision import Precision
-from ebm_jax.records import read_run_record
+from ebm_jax.records import RUN, read_run_record
 from ebm_jax.serialize import diff, from_dict, to_dict
 from ebm_jax.training.checkpoints import Checkpoints
 from ebm_jax.training.config import TrainConfig
@@ -56,7 +59,7 @@ class ExperimentConfig:
     name: str = "run"
     seed: int = 0
     model: TransformerConfig = field(default_factory=TransformerConfig)
-    algorithm: LMConfig | EBTConfig | SFTConfig | RewardModelConfig = field(default_factory=LMConfig)
+    algorithm: LMConfig | EBTConfig | SFTConfig | RewardModelConfig | EBFTConfig = field(default_factory=LMConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -78,7 +81,13 @@ class ExperimentConfig:
             raise UserError(f"data.source={self.data.source!r}: algorithm={self.algorithm.kind} needs {needs}")
 
 
-ALGORITHMS: dict[type, type] = {LMConfig: LM, EBTConfig: EBT, SFTConfig: SFT, RewardModelConfig: RewardModel}
+ALGORITHMS: dict[type, type] = {
+    LMConfig: LM,
+    EBTConfig: EBT,
+    SFTConfig: SFT,
+    RewardModelConfig: RewardModel,
+    EBFTConfig: EBFT,
+}
 """The method that each kind of ``algorithm`` config configures."""
 
 
@@ -132,6 +141,7 @@ def open_experiment(config: ExperimentConfig, devices: Sequence[jax.Device] | No
     if vocab_size < tokens:
         raise UserError(f"vocab_size={vocab_size}: {config.data.tokenizer} has {tokens} tokens; leave it out")
     algorithm = build_algorithm(config, vocab_size)
+    algorithm.meet(data)
     spec = BatchSpec(batch_size=config.train.batch_size, context=config.data.context, vocab_size=vocab_size)
     program = build_program(
         algorithm=algorithm, spec=spec, optim=config.optim, config=config.train, mesh=mesh, rules=config.mesh.rules
@@ -152,7 +162,8 @@ def run_training(config: ExperimentConfig, workdir: Path | None, argv: Sequence[
     meter = Meter(flops_per_step=flops, peak_flops=peak, devices=program.mesh.size)
     progress = Progress(config.train.steps, shown={"nll": "nll", "accuracy": "accuracy"})
     if workdir is None:
-        start = start_run(program, experiment.key, config=stored, compare=compare, **_origins(config))
+        origins = _origins(config) | {"others": _others(experiment)}
+        start = start_run(program, experiment.key, config=stored, compare=compare, **origins)
         return _train(experiment, start, None, None, progress, meter, Profiler(None, None))
     keep = config.train
     with Checkpoints(
@@ -164,6 +175,7 @@ def run_training(config: ExperimentConfig, workdir: Path | None, argv: Sequence[
             config=stored,
             compare=compare,
             checkpoints=checkpoints,
+            others=_others(experiment),
             **_origins(config),
         )
         progress.say(f"{config.name}: {start.describe()}; {experiment.parameters():,} parameters")
@@ -200,7 +212,7 @@ def open_run(workdir: Path, step: int | None = None) -> tuple[Experiment, Params
         # A checkpoint names its frozen networks by their hash; they are read from where the run began.
         weights = _origins(config).get("weights")
         network = None if weights is None else read_weights(program, weights)
-        frozen = frozen_networks(program, experiment.key, network)
+        frozen = frozen_networks(program, experiment.key, network, _others(experiment))
         check_frozen(meta, frozen_hash(frozen))
         params = program.algorithm.deployed(params, frozen)
     return experiment, params, found
@@ -269,6 +281,43 @@ def _origins(config: ExperimentConfig) -> dict[str, Any]:
     if config.weights:
         origins["weights"] = starting_weights(config.weights, config.model)
     return origins
+
+
+def _others(experiment: Experiment) -> dict[str, Any]:
+    """Where the method's other networks come from; ``base`` of a run that begins with no weights is its own beginning."""
+    config = experiment.config
+    sources: dict[str, Any] = {}
+    for name, network in experiment.algorithm.other_networks().items():
+        source = base_of(config.weights) if network.weights == "base" else network.weights
+        if source is not None:
+            check_tokenizer(source, experiment.data.tokenizer)
+            sources[name] = starting_weights(source, network.model)
+    return sources
+
+
+def base_of(weights: str | None) -> str | None:
+    """The model at the beginning of the chain of runs that ``weights`` names the last of."""
+    while weights is not None and (expand(weights) / RUN).is_file():
+        before: str | None = stored_config(expand(weights)).weights
+        if before is None:
+            break
+        weights = before
+    return weights
+
+
+def check_tokenizer(source: str, tokenizer: Tokenizer) -> None:
+    """Refuses a run or a published model whose tokenizer is another one; one that has none is taken on trust."""
+    folder = expand(source)
+    if (folder / RUN).is_file():
+        theirs = stored_config(folder).data.tokenizer
+    else:
+        files = {"hf": folder / "tokenizer.json", "sentencepiece": folder / "tokenizer.model"}
+        theirs = next((f"{kind}:{file}" for kind, file in files.items() if file.is_file()), "")
+    if theirs and open_tokenizer(theirs).fingerprint != tokenizer.fingerprint:
+        raise UserError(
+            f"{source} reads its texts with another tokenizer, {theirs}: features need a network that reads the run's tokens;"
+            " set data.tokenizer to that one, or algorithm.features.weights to another model"
+        )
 
 
 def _load(config: ExperimentConfig) -> Data:

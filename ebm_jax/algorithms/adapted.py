@@ -1,5 +1,6 @@
 """What methods share that begin with a pretrained language model, and train all of it or adapters of it."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
@@ -44,8 +45,8 @@ class Adapted(Algorithm):
         new = {name: weights.get(name, params[name]) for name in self.new}
         return params | new if self.lora is not None else self._trunk(weights) | new
 
-    def freeze(self, weights: Params) -> PyTree:
-        return None if self.lora is None else {BASE: self._trunk(weights)}
+    def freeze(self, weights: Params | None, others: Mapping[str, Params] | None = None) -> PyTree:
+        return None if self.lora is None or weights is None else {BASE: self._trunk(weights)}
 
     def deployed(self, params: Params, frozen: PyTree) -> Params:
         """The network's weights: ``params`` themselves where nothing is frozen, adapters merged where the base is."""

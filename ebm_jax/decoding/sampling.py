@@ -61,5 +61,32 @@ def draw(logits_BxV: Array, config: SamplingConfig, key: PRNGKey, index_B: Array
     if config.temperature == 0:
         return jnp.argmax(logits_BxV, axis=-1).astype(jnp.int32)
     keys = jax.vmap(jax.random.fold_in)(rng.per_row(rng.stream(key, "sample"), index_B), position_B)
-    tokens = jax.vmap(jax.random.categorical)(keys, filtered(logits_BxV, config))
-    return tokens.astype(jnp.int32)
+    return choose(filtered(logits_BxV, config), jax.vmap(jax.random.uniform)(keys))
+
+
+def choose(logits_XxV: Array, uniform_X: Array) -> Array:
+    """The token at which the cumulative distribution passes ``uniform`` (in [0, 1)), ``[X]``; X stands for any axes.
+
+    One random number a token: noise for every entry of a vocabulary costs as much as a small model. Sums go in two levels, rows
+    of about the root of V and then one row, and no token of probability zero is ever taken.
+    """
+    size = logits_XxV.shape[-1]
+    width = 1 << math.ceil(math.log2(size) / 2)
+    padding = [(0, 0)] * (logits_XxV.ndim - 1) + [(0, -size % width)]
+    logits = jnp.pad(logits_XxV, padding, constant_values=-jnp.inf)
+    weights = jnp.exp(logits - jnp.max(logits, -1, keepdims=True))
+    weights_XxRxW = weights.reshape(*uniform_X.shape, -1, width)
+    sums_XxR = jnp.sum(weights_XxRxW, -1)
+    row_X, left_X = _passed(sums_XxR, uniform_X * jnp.sum(sums_XxR, -1))
+    row_XxW = jnp.take_along_axis(weights_XxRxW, row_X[..., None, None], axis=-2)[..., 0, :]
+    return (row_X * width + _passed(row_XxW, left_X)[0]).astype(jnp.int32)
+
+
+def _passed(weights_XxN: Array, target_X: Array) -> tuple[Array, Array]:
+    """The first entry whose cumulative sum exceeds ``target`` (the last positive one, if rounding leaves none), and what of
+    ``target`` is left for it."""
+    total = jnp.cumsum(weights_XxN, -1)
+    last = weights_XxN.shape[-1] - 1 - jnp.argmax(weights_XxN[..., ::-1] > 0, -1)
+    index = jnp.minimum(jnp.sum(total <= target_X[..., None], -1), last)
+    before = jnp.where(index > 0, jnp.take_along_axis(total, jnp.maximum(index - 1, 0)[..., None], -1)[..., 0], 0)
+    return index, target_X - before

@@ -7,6 +7,7 @@ from flax import linen as nn
 from ebm_jax.models.transformer import TransformerConfig
 from ebm_jax.nn.attention import visibility
 from ebm_jax.nn.blocks import KeysValues
+from ebm_jax.nn.branches import Branches, Sight, positions_of, sight
 from ebm_jax.nn.initializers import linear, normal, partitioned
 from ebm_jax.nn.norms import init_norm, norm
 from ebm_jax.nn.rope import NO_SCALING, Rotation, rotation
@@ -26,19 +27,24 @@ class TransformerLM(nn.Module):
     """For decoding: parameters as ``nn.stack.separate_layers`` gives them."""
 
     def setup(self) -> None:
+        self._trunk()
         c, dtype = self.config, self.precision.param_dtype
-        shape = c.block()
-        table = (self.vocab_size, shape.width)
+        width = c.block().width
+        self.final_norm = self.param("final_norm", init_norm(c.norm, width), dtype)
+        if not c.tied:
+            head = partitioned(linear(c.init, width, self.vocab_size, c.init_gain), "embed", "vocab")
+            self.head = self.param("head", head, (width, self.vocab_size), dtype)
+
+    def _trunk(self) -> None:
+        """Token table and blocks."""
+        c, shape = self.config, self.config.block()
+        table, dtype = (self.vocab_size, shape.width), self.precision.param_dtype
         self.embed = self.param("embed", partitioned(normal(c.embed_std), "vocab", "embed"), table, dtype)
         windows = self._windows()
         kinds = tuple(windows.index(w) for w in c.layer_windows) if len(windows) > 1 else None
         self.stack = Stack(
             c.resolved_depth, shape, self.precision, c.remat, c.unroll_layers, self.separate_layers, kinds
         )
-        self.final_norm = self.param("final_norm", init_norm(c.norm, shape.width), dtype)
-        if not c.tied:
-            head = partitioned(linear(c.init, shape.width, self.vocab_size, c.init_gain), "embed", "vocab")
-            self.head = self.param("head", head, (shape.width, self.vocab_size), dtype)
 
     def __call__(self, tokens_BxT: Array, positions_BxT: Array, segments_BxT: Array) -> Array:
         """Logits ``[B, T, V]`` in float32 or wider."""
@@ -99,6 +105,77 @@ class TransformerLM(nn.Module):
 
         x, own = self.stack.go_on(self._embedded(token_X[:, None]), prefix, own, made, *self._by_kind(view))
         return self.logits(self._normed(x))[:, 0], own
+
+    def branched(
+        self,
+        tokens_BxP: Array,
+        positions_BxP: Array,
+        segments_BxP: Array,
+        continuations_BxGxSxT: Array,
+        branches: Branches,
+    ) -> tuple[Array, Array]:
+        """Prompts and their branches in one pass: the last block's output after the final norm.
+
+        Returns ``[B, P, D]`` for the prompts and ``[B, G, S, T, D]`` for the branches.
+        """
+        rows = (tokens_BxP, positions_BxP, segments_BxP, continuations_BxGxSxT, branches)
+        ((prompt, own),) = self.streams(*rows, (self.config.resolved_depth,))
+        return self._normed(prompt), self._normed(own)
+
+    def streams(
+        self,
+        tokens_BxP: Array,
+        positions_BxP: Array,
+        segments_BxP: Array,
+        continuations_BxGxSxT: Array,
+        branches: Branches,
+        depths: tuple[int, ...],
+    ) -> list[tuple[Array, Array]]:
+        """The residual stream of prompts and branches after each of the rising ``depths``, without the final norm."""
+        (rows, places), shape = tokens_BxP.shape, continuations_BxGxSxT.shape
+        tokens = jnp.concatenate([tokens_BxP, continuations_BxGxSxT.reshape(rows, -1)], axis=1)
+        positions = jnp.concatenate([positions_BxP, positions_of(branches, shape[1])], axis=1)
+
+        def views(window: int | None) -> tuple[View, Sight]:
+            view = View(self._turn(positions, window), visibility(segments_BxP, window))
+            return view, sight(branches, window)
+
+        streams = self.stack.branch(self._embedded(tokens), self._by_kind(views), branches, depths)
+        return [(x[:, :places], x[:, places:].reshape(*shape, -1)) for x in streams]
+
+    def read_anchors(
+        self, tokens_BxP: Array, positions_BxP: Array, segments_BxP: Array, branches: Branches
+    ) -> tuple[Array, Layers]:
+        """Reads prompts once: the logits ``[B, S, V]`` of every branch's first token, and keys and values of every layer."""
+        x, layers = self.stack.hidden_and_context(self._embedded(tokens_BxP), *self._views(positions_BxP, segments_BxP))
+        x_BxSxD = jnp.take_along_axis(x, branches.anchor_BxS[..., None] - 1, axis=1)
+        return self.logits(self._normed(x_BxSxD)), layers
+
+    def branch_room(self, rows: int, count: int, steps: int) -> KeysValues:
+        """Empty buffers for ``steps`` tokens of ``count`` branches of ``rows`` prompts, as ``grow`` fills them."""
+        shape = self.config.block()
+        sizes = (rows, shape.groups, count, steps, shape.head_width)
+        empty = jnp.zeros((self.config.resolved_depth, *sizes), self.precision.compute_dtype)
+        empty = constrain(empty, None, "batch", "act_heads", None, None, None)
+        return KeysValues(empty, empty)
+
+    def grow(
+        self, prompt: Layers, own: Layers, step: Array, token_BxGxS: Array, branches: Branches
+    ) -> tuple[Array, Layers]:
+        """Token number ``step`` of every branch, behind those in ``own``.
+
+        Returns the next token's logits ``[B, G, S, V]`` and ``own`` with the token in column ``step``.
+        """
+        rows, samples, blocks = token_BxGxS.shape
+        query = branches.at(step)
+
+        def view(window: int | None) -> tuple[Rotation, Sight]:
+            return self._turn(positions_of(query, samples), window), sight(query, window, step)
+
+        x = self._embedded(token_BxGxS.reshape(rows, -1))
+        x, own = self.stack.grow(x, prompt, own, step, self._by_kind(view), query)
+        logits = self.logits(self._normed(x))
+        return logits.reshape(rows, samples, blocks, -1), own
 
     def _windows(self) -> tuple[int | None, ...]:
         """The layers' distinct windows."""

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ebm_jax.errors import UserError
+from ebm_jax.nn.branches import Branches, Sight
 from ebm_jax.types import Array
 
 IMPLEMENTATIONS = ("xla", "cudnn")
@@ -20,6 +21,9 @@ DIFFERENTIABLE = {"xla": math.inf, "cudnn": 1}
 
 WHOLE, PIECE = 2048, 1024
 """Queries that attend at once: up to ``WHOLE`` all of them, else ``PIECE``."""
+
+BRANCH_QUERIES, BRANCH_PIECES = 128, 8
+"""Queries of branches that attend to their prompt at once, but for at most so many pieces of all."""
 
 
 def require_order(implementation: str, order: int) -> None:
@@ -140,6 +144,58 @@ def attend_after_prefix(
     total = jnp.sum(before, -1, keepdims=True) + jnp.sum(weights, -1, keepdims=True)
     mixed = by_row(_mixed(by_prefix(before), prefix_v_BxGxPxC)) + _mixed(weights, v_XxGxSxC)
     return (mixed / total).astype(q_XxHxTxC.dtype)
+
+
+def attend_branches(
+    q_BxHxXxC: Array,
+    prompt_k_BxGxPxC: Array,
+    prompt_v_BxGxPxC: Array,
+    k_BxGxMxUxC: Array,
+    v_BxGxMxUxC: Array,
+    branches: Branches,
+    sight: Sight,
+) -> Array:
+    """Attention of the queries of M = samples x S branches, X = M * T, to their prompt's beginning and their own branch.
+
+    The same as attending over the whole row under a mask; the two parts meet in one softmax. Blocks take turns in pieces, made
+    again in the backward pass, so that no array of row by row exists, and where ``branches.reach`` is known a piece reads the
+    prompt only as far as its anchors lie: about half of it. Returns ``[B, H, X, C]``.
+    """
+    (batch, heads, _, width), (groups, places) = q_BxHxXxC.shape, prompt_k_BxGxPxC.shape[1:3]
+    blocks, steps = sight.first_BxSxT.shape[1:]
+    own_steps = k_BxGxMxUxC.shape[3]
+    samples = k_BxGxMxUxC.shape[2] // blocks
+    q = q_BxHxXxC.reshape(batch, groups, heads // groups, samples, blocks, steps, width)
+    own_k, own_v = (x.reshape(batch, groups, samples, blocks, own_steps, width) for x in (k_BxGxMxUxC, v_BxGxMxUxC))
+
+    def piece(q: Array, k: Array, v: Array, own_k: Array, own_v: Array, anchor: Array, sight: Sight) -> Array:
+        dtype, scale = jnp.promote_types(q.dtype, jnp.float32), 1.0 / math.sqrt(width)
+        flat = q.reshape(batch, groups, -1, width)
+        before = jnp.einsum("bgxc,bgpc->bgxp", flat, k, preferred_element_type=dtype)
+        before = before.reshape(*q.shape[:-1], k.shape[2])
+        own = jnp.einsum("bgrnstc,bgnsuc->bgrnstu", q, own_k, preferred_element_type=dtype)
+        place = jnp.arange(k.shape[2])
+        seen = (place >= sight.first_BxSxT[..., None]) & (place < anchor[:, :, None, None])
+        before = jnp.where(seen[:, None, None, None], before * scale, -jnp.inf)
+        own = jnp.where(sight.own_BxSxTxU[:, None, None, None], own * scale, -jnp.inf)
+        top = jnp.maximum(jnp.max(before, -1, keepdims=True), jnp.max(own, -1, keepdims=True))
+        before, own = (jnp.exp(x - lax.stop_gradient(top)) for x in (before, own))
+        total = jnp.sum(before, -1, keepdims=True) + jnp.sum(own, -1, keepdims=True)
+        mixed = jnp.einsum("bgxp,bgpc->bgxc", before.reshape(*flat.shape[:-1], -1).astype(v.dtype), v).reshape(q.shape)
+        mixed = mixed + jnp.einsum("bgrnstu,bgnsuc->bgrnstc", own.astype(own_v.dtype), own_v)
+        return (mixed / total).astype(q.dtype)
+
+    size = max(1, BRANCH_QUERIES // (samples * steps), -(-blocks // BRANCH_PIECES))
+    if size < blocks:
+        piece = jax.checkpoint(piece)
+    outputs = []
+    for start in range(0, blocks, size):
+        part = slice(start, start + size)
+        end = places if branches.reach is None else min(places, max(branches.reach[part]))
+        seen = jax.tree.map(lambda x, part=part: x[:, part], (branches.anchor_BxS, sight))
+        prompt = (prompt_k_BxGxPxC[:, :, :end], prompt_v_BxGxPxC[:, :, :end])
+        outputs.append(piece(q[:, :, :, :, part], *prompt, own_k[:, :, :, part], own_v[:, :, :, part], *seen))
+    return jnp.concatenate(outputs, axis=4).reshape(q_BxHxXxC.shape)
 
 
 def _scores(q_BxHxTxC: Array, k_BxGxSxC: Array, visible: Array) -> Array:

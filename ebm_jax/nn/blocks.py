@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from ebm_jax.errors import UserError
-from ebm_jax.nn.attention import IMPLEMENTATIONS, attend, attend_after_prefix, attend_with_self
+from ebm_jax.nn.attention import IMPLEMENTATIONS, attend, attend_after_prefix, attend_branches, attend_with_self
+from ebm_jax.nn.branches import Branches, Sight
 from ebm_jax.nn.initializers import linear, partitioned, uniform_fan_in
 from ebm_jax.nn.norms import init_norm, norm
 from ebm_jax.nn.rope import Rotation, rotate
@@ -181,6 +182,39 @@ class Block(nn.Module):
         own = KeysValues(*map(write, own, new))
         mixed = attend_after_prefix(self._queries(n, turn), *prefix, *own, prefix_visible, visible)
         return self._finish(x_XxTxD, mixed, None), own
+
+    def branch(self, x_BxLxD: Array, view: tuple[Rotation, Array], sight: Sight, branches: Branches) -> Array:
+        """A row of a prompt and its branches (``nn.branches``): the block's output ``[B, P + M * T, D]``."""
+        turn, visible = view
+        places, steps = visible.shape[-1], sight.first_BxSxT.shape[-1]
+        n = self._norm1(x_BxLxD, None)
+        q, kv = self._queries(n, turn), self._keys_values(n, turn)
+        prompt = KeysValues(*(x[:, :, :places] for x in kv))
+        own = KeysValues(*(x[:, :, places:].reshape(*x.shape[:2], -1, steps, x.shape[-1]) for x in kv))
+        mixed_prompt = attend(q[:, :, :places], *prompt, visible, self.shape.attention)
+        mixed_own = attend_branches(q[:, :, places:], *prompt, *own, branches, sight)
+        return self._finish(x_BxLxD, jnp.concatenate([mixed_prompt, mixed_own], axis=2), None)
+
+    def grow(
+        self,
+        x_BxMxD: Array,
+        prompt: KeysValues,
+        own: KeysValues,
+        at: Array,
+        turn: Rotation,
+        sight: Sight,
+        branches: Branches,
+    ) -> tuple[Array, KeysValues]:
+        """One more token of every branch: the block's output, and ``own``, their keys and values ``[B, G, M, T, C]``, with the
+        new ones at column ``at``."""
+        n = self._norm1(x_BxMxD, None)
+        new = self._keys_values(n, turn)
+        write = lambda buffer, x: jax.lax.dynamic_update_slice_in_dim(
+            buffer, x[:, :, :, None].astype(buffer.dtype), at, axis=3
+        )
+        own = KeysValues(*map(write, own, new))
+        mixed = attend_branches(self._queries(n, turn), *prompt, *own, branches, sight)
+        return self._finish(x_BxMxD, mixed, None), own
 
     def keys_values(self, x_BxTxD: Array, turn: Rotation, step_D: Array | None) -> KeysValues:
         """Only the keys and values: all that candidates need of the last block's context."""

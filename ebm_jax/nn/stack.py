@@ -11,6 +11,7 @@ from jax import lax
 
 from ebm_jax.errors import UserError
 from ebm_jax.nn.blocks import Block, BlockShape, KeysValues
+from ebm_jax.nn.branches import Branches, Sight
 from ebm_jax.nn.rope import Rotation
 from ebm_jax.precision import Precision
 from ebm_jax.types import Array, Params
@@ -101,6 +102,34 @@ class Stack(nn.Module):
         views = self._views((turn, prefix_visible, visible))
         loop = lambda x, p, kind, before, mine: body(p, x, before, mine, at, *views(kind))
         return self._scan(loop, x_XxTxD, *self._layers(), prefix, own)
+
+    def branch(
+        self, x_BxLxD: Array, views: tuple[View, Sight], branches: Branches, depths: tuple[int, ...]
+    ) -> list[Array]:
+        """Rows with branches: their stream ``[B, P + M * T, D]`` after each of the rising ``depths``; nothing deeper is run.
+
+        Blocks beyond the deepest need not exist in the parameters.
+        """
+        body = self._method("branch", branches)
+        view = self._views(views)
+        blocks, kinds = self._layers()
+        loop = lambda x, p, kind: (body(p, x, *view(kind)), None)
+        streams, done = [], 0
+        for depth in depths:
+            cut = slice(done, depth)
+            x_BxLxD = self._scan(loop, x_BxLxD, _cut(blocks, cut), _cut(kinds, cut))[0] if depth > done else x_BxLxD
+            streams.append(x_BxLxD)
+            done = depth
+        return streams
+
+    def grow(
+        self, x_BxMxD: Array, prompt: Layers, own: Layers, at: Array, views: tuple[Rotation, Sight], branches: Branches
+    ) -> tuple[Array, Layers]:
+        """One more token of every branch: its stream ``[B, M, D]``, and ``own`` with it written at ``at``."""
+        body = self._method("grow")
+        view = self._views(views)
+        loop = lambda x, p, kind, before, mine: body(p, x, before, mine, at, *view(kind), branches)
+        return self._scan(loop, x_BxMxD, *self._layers(), prompt, own)
 
     def context(self, x_BxTxD: Array, turn: Rotation, visible: Array, step_D: Array | None = None) -> Layers:
         """Keys and values of every layer, ``[N, B, H, T, C]``; the last block computes nothing else."""

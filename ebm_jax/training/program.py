@@ -13,7 +13,7 @@ from ebm_jax.errors import UserError
 from ebm_jax.optim import OptimConfig, group_labels, learning_rates, make_optimizer, trainable_mask
 from ebm_jax.parallel.mesh import batch_shards
 from ebm_jax.parallel.report import sharding_report
-from ebm_jax.parallel.rules import Rules, get_rules, unbox, undivided, use
+from ebm_jax.parallel.rules import Rules, get_rules, placed, unbox, undivided, use
 from ebm_jax.training.config import TrainConfig
 from ebm_jax.training.state import TrainState, abstract_state, init_state, place_network, replicate
 from ebm_jax.training.step import TrainStep, batch_sharding
@@ -44,6 +44,13 @@ class Program:
         """Shapes, types and shardings of the network that a run may begin with the weights of."""
         with use(self.mesh, self.rules):
             return place_network(self.algorithm, self.spec, self.mesh, self.rules)
+
+    def other_network(self, name: str) -> Params:
+        """The same of one of ``Algorithm.other_networks``."""
+        init = self.algorithm.other_networks()[name].init
+        with use(self.mesh, self.rules):
+            boxed = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
+        return placed(boxed, self.mesh, self.rules)
 
     def init_frozen(self, key: PRNGKey) -> PyTree:
         """The frozen networks alone, without creating the rest."""

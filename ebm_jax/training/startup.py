@@ -6,7 +6,7 @@
 4. **scratch**.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -36,6 +36,10 @@ MAY_CHANGE = frozenset(
     }
 )
 """Keys of a config, or beginnings of keys, that a resumed run may give another value."""
+
+
+Source = Path | Callable[[Params], Params]
+"""A run's folder, or a function from the shapes of a network to its weights."""
 
 
 class ConfigChange(Protocol):
@@ -83,7 +87,8 @@ def start_run(
     compare: Callable[[Any, Any], Sequence[ConfigChange]],
     checkpoints: Checkpoints | None = None,
     continue_from: Path | None = None,
-    weights: Path | Callable[[Params], Params] | None = None,
+    weights: Source | None = None,
+    others: Mapping[str, Source] | None = None,
     may_change: Iterable[str] = MAY_CHANGE,
 ) -> Start:
     """The state a run begins with, in the order of this module's docstring.
@@ -96,13 +101,14 @@ def start_run(
       continue_from: a run's folder, or its folder of checkpoints.
       weights: such a folder, or a function from the shapes of ``Algorithm.init_network`` to its weights (imported ones). Where
         frozen networks are made of them, they are read whatever the run begins with.
+      others: the same for the method's ``other_networks``, by name; those left out are made of ``weights``.
       may_change: keys of the config that may differ from the stored one.
 
     Raises:
       UserError: the stored config differs, no checkpoint can be read, shapes differ, frozen networks differ.
     """
     network = None if weights is None or not has_frozen(program) else read_weights(program, weights)
-    frozen = frozen_networks(program, key, network)
+    frozen = frozen_networks(program, key, network, others)
     hashed = frozen_hash(frozen)
     meta = {"config": config, "frozen": hashed}
 
@@ -135,19 +141,28 @@ def has_frozen(program: Program) -> bool:
     return bool(jax.tree.leaves(program.abstract.frozen))
 
 
-def read_weights(program: Program, weights: Path | Callable[[Params], Params]) -> Params:
-    """The weights of ``Algorithm.init_network`` in their place on the mesh, from a run's folder or from a function."""
-    like = program.network()
+def read_weights(program: Program, weights: Source, name: str | None = None) -> Params:
+    """The weights of ``Algorithm.init_network`` (of the other network ``name``) in their place on the mesh."""
+    like = program.network() if name is None else program.other_network(name)
     if callable(weights):
         return _place(weights(like), like)
     with Checkpoints(checkpoint_folder(weights), read_only=True) as other:
         return other.restore_params(like)[1]
 
 
-def frozen_networks(program: Program, key: PRNGKey, network: Params | None) -> PyTree:
-    """The frozen networks of a run that begins with the weights ``network``, or with none."""
-    frozen = None if network is None else program.algorithm.freeze(network)
-    return program.init_frozen(key) if frozen is None else frozen
+def frozen_networks(
+    program: Program, key: PRNGKey, network: Params | None, others: Mapping[str, Source] | None = None
+) -> PyTree:
+    """The frozen networks of a run that begins with the weights ``network`` (or with none), and of ``others``."""
+    read = {name: read_weights(program, weights, name) for name, weights in (others or {}).items()}
+    made = program.algorithm.freeze(network, read)
+    if made is None:
+        return program.init_frozen(key)
+    abstract = program.abstract.frozen
+    if missing := set(abstract) - set(made):
+        fresh = program.init_frozen(key)
+        made = {**made, **{name: fresh[name] for name in missing}}
+    return _place(made, abstract)
 
 
 def check_frozen(stored: dict[str, Any], found: str | None) -> None:

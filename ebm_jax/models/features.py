@@ -1,0 +1,154 @@
+"""The feature network: the residual stream of a frozen language model at some depths, as unit vectors (EBFT, section 2.3)."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ebm_jax.errors import UserError
+from ebm_jax.models.lm import TransformerLM
+from ebm_jax.models.transformer import TransformerConfig
+from ebm_jax.nn.branches import Branches
+from ebm_jax.precision import Precision
+from ebm_jax.types import Array, Params
+
+NORMS = ("joint", "per_layer", "none")
+POOLS = ("last", "mean", "concat", "token")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureConfig:
+    """Which network, which of its layers, and what is made of their outputs."""
+
+    weights: str = "base"
+    """``base``: the model at the beginning of the chain of runs that ``weights=`` names; ``initial``: what this run begins
+    with; ``random``; or a run's folder or a published model with the same tokenizer."""
+    model: TransformerConfig | None = None
+    """The network's options, where they are not the trained model's."""
+    depths: tuple[float, ...] = (0.25, 0.5, 0.75)
+    """Blocks after which the stream is read: shares of all below 1, numbers from 1 on.
+    Nothing behind the deepest is computed."""
+    norm: Literal["joint", "per_layer", "none"] = "joint"
+    """What has length 1 at every token: all depths together (in which the deepest weighs most), or each of them."""
+    pool: Literal["last", "mean", "concat", "token"] = "last"
+    """A continuation's features: those of its last token, the mean of its tokens', all of them end to end, or a reward for each
+    token by its own."""
+    dtype: str = "float32"
+    """Of the network's weights and products; norms, sums and Gram matrices are float32."""
+
+    def __post_init__(self) -> None:
+        for name, known in (("norm", NORMS), ("pool", POOLS)):
+            if getattr(self, name) not in known:
+                raise UserError(f"features.{name}={getattr(self, name)!r} is not one of {', '.join(known)}")
+        if not self.depths or any(not math.isfinite(d) or d <= 0 for d in self.depths):
+            raise UserError(f"features.depths={self.depths} must name at least one depth, each above 0")
+        if bad := [d for d in self.depths if d >= 1 and d != int(d)]:
+            raise UserError(f"features.depths: {bad} are neither shares below 1 nor whole numbers of blocks")
+
+    def layers(self, depth: int) -> tuple[int, ...]:
+        """The depths of a network of ``depth`` blocks, rising: shares are rounded down, and at least 1.
+
+        Raises:
+          UserError: two depths are the same block, whose features would count twice; or one does not exist.
+        """
+        found = [max(1, math.floor(d * depth + 1e-9)) if d < 1 else int(d) for d in self.depths]
+        if beyond := [d for d in found if d > depth]:
+            raise UserError(f"features.depths: the network has {depth} blocks, not {max(beyond)}")
+        if len(set(found)) < len(found):
+            raise UserError(
+                f"features.depths={self.depths} are the blocks {found} of a network of {depth}: a block counts once;"
+                " leave duplicates out"
+            )
+        return tuple(sorted(found))
+
+
+class FeatureNetwork(TransformerLM):
+    """The lower blocks of a language model: no final norm, no head."""
+
+    def setup(self) -> None:
+        self._trunk()
+
+
+class Features(NamedTuple):
+    """Features in parts (one a depth): of samples ``[B, S, (T,) G, E]`` and of the truth ``[B, S, (T,) E]``."""
+
+    samples: tuple[Array, ...]
+    truth: tuple[Array, ...]
+
+
+def feature_network(config: FeatureConfig, model: TransformerConfig, vocab_size: int) -> FeatureNetwork:
+    """The module, cut behind the deepest block that is read."""
+    model = config.model or model
+    deepest = config.layers(model.resolved_depth)[-1]
+    full = tuple(n for n in model.full_layers if n < deepest)
+    # No head of its own and nothing kept for a backward pass.
+    model = dataclasses.replace(model, depth=deepest, full_layers=full, tied=True, remat="none")
+    return FeatureNetwork(model, vocab_size, Precision(param=config.dtype, compute=config.dtype))
+
+
+def cut(weights: Params, network: FeatureNetwork) -> Params:
+    """What a feature network has of a language model's weights (or of their shapes)."""
+    depth, dtype = network.config.resolved_depth, network.precision.param_dtype
+    blocks = jax.tree.map(lambda w: w[:depth], weights["stack"]["blocks"])
+    return jax.tree.map(lambda w: w.astype(dtype), {"embed": weights["embed"], "stack": {"blocks": blocks}})
+
+
+def features(
+    network: FeatureNetwork,
+    params: Params,
+    config: FeatureConfig,
+    depths: tuple[int, ...],
+    prompt: Sequence[Array],
+    continuations_BxGxSxT: Array,
+    branches: Branches,
+    last_BxGxS: Array | None = None,
+) -> Features:
+    """Features of sampled and of true continuations from one pass; the true ones are read off the prompt itself.
+
+    ``last`` is the place of each sample's last token where samples end before their T tokens do.
+    """
+    streams: Any = network.apply({"params": params}, *prompt, continuations_BxGxSxT, branches, depths, method="streams")
+    steps = continuations_BxGxSxT.shape[-1]
+    place = branches.anchor_BxS[..., None] + jnp.arange(steps)
+    flat = place.reshape(place.shape[0], -1, 1)
+    own = [x for _, x in streams]
+    truth = [jnp.take_along_axis(x, flat, axis=1).reshape(*place.shape, -1) for x, _ in streams]
+    if config.pool == "last":
+        own = [_at(x, last_BxGxS) if last_BxGxS is not None else x[..., -1:, :] for x in own]
+        truth = [x[..., -1:, :] for x in truth]
+    wide = lambda xs: [x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in xs]
+    own, truth = _normed(wide(own), config.norm), _normed(wide(truth), config.norm)
+    pool = {
+        "last": lambda x: x[..., 0, :],
+        "mean": lambda x: _mean(x, last_BxGxS if x.ndim == 5 else None),
+        "concat": lambda x: x.reshape(*x.shape[:-2], -1),
+        "token": lambda x: x,
+    }[config.pool]
+    # [B, G, S, ...] to [B, S, (T,) G, E]: a block's samples side by side.
+    beside = lambda x: jnp.moveaxis(x, 1, -2)
+    return Features(tuple(beside(pool(x)) for x in own), tuple(pool(x) for x in truth))
+
+
+def _normed(parts: Sequence[Array], norm: str) -> list[Array]:
+    """Unit vectors; zero vectors stay zero."""
+    if norm == "none":
+        return list(parts)
+    squares = [jnp.sum(x * x, -1, keepdims=True) for x in parts]
+    if norm == "joint":
+        squares = [sum(squares[1:], squares[0])] * len(parts)
+    return [x * jnp.where(s > 0, jax.lax.rsqrt(jnp.where(s > 0, s, 1)), 0) for x, s in zip(parts, squares, strict=True)]
+
+
+def _at(x_BxGxSxTxE: Array, last_BxGxS: Array) -> Array:
+    return jnp.take_along_axis(x_BxGxSxTxE, last_BxGxS[..., None, None], axis=3)
+
+
+def _mean(x: Array, last_BxGxS: Array | None) -> Array:
+    if last_BxGxS is None:
+        return jnp.mean(x, axis=-2)
+    there = jnp.arange(x.shape[-2]) <= last_BxGxS[..., None]
+    return jnp.sum(jnp.where(there[..., None], x, 0), -2) / jnp.sum(there, -1)[..., None]
