@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 from dataclasses import dataclass, field
+from typing import Any
 
 from ebm_jax.data.example_config import ExamplesConfig
 from ebm_jax.data.packing import Whole
@@ -11,8 +12,8 @@ from ebm_jax.errors import UserError
 PLAIN_SOURCES = ("stdlib", "stdlib-topics")
 PREFIXED_SOURCES = ("text", "jsonl", "parquet", "tfds", "hf", "task", "sft", "pairs")
 EXAMPLES = ("sft", "pairs")
-"""Sources of examples, which no row may cut, and of which a part is scored."""
-LAYOUTS = ("packed", "truncate")
+"""Sources of examples, which only the ``stream`` layout cuts, and of which a part is scored."""
+LAYOUTS = ("packed", "truncate", "stream")
 DOCUMENT_RULES = ("file", "paragraphs", "lines", "blocks")
 
 
@@ -33,7 +34,10 @@ class DataConfig:
     layout: str = "packed"
     """``packed``: every token but a document's first is predicted once, documents share rows.
     ``truncate``: one document a row, its first ``context + 1`` tokens, padded on the right (the EBT paper's). Examples are
-    never cut to fit: ``packed`` puts several into a row whole, ``truncate`` one (a pair's two texts count as one)."""
+    never cut to fit: ``packed`` puts several into a row whole, ``truncate`` one (a pair's two texts count as one).
+    ``stream``: documents and examples alike are joined end to end in the source's order and cut into rows wherever these
+    end (the EBFT paper's; with ``append_eos``, which ends all documents but the last). The next document's first token is
+    predicted as any other; a row's last token predicts what the next row begins with, which is not scored."""
     examples: ExamplesConfig = field(default_factory=ExamplesConfig)
 
     text_field: str = "text"
@@ -55,7 +59,7 @@ class DataConfig:
     split_seed: int = 0
     """Another number, another division of the documents among the splits."""
     min_tokens: int = 2
-    """Shorter documents make no rows."""
+    """Shorter documents make no rows; the ``stream`` layout leaves none out."""
     append_eos: bool = False
     """Ends every document with the tokenizer's end-of-text token."""
     prepend_bos: bool = False
@@ -91,6 +95,8 @@ class DataConfig:
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"data.{name}={getattr(self, name)} must lie between 0 and 1")
         self.whole  # noqa: B018  a property that raises when no example fits
+        if self.layout == "stream":
+            self._check_stream()
         if self.validation_fraction + self.test_fraction > 1:
             total = self.validation_fraction + self.test_fraction
             raise UserError(f"data.validation_fraction + data.test_fraction = {total} leaves nothing to train on")
@@ -114,9 +120,14 @@ class DataConfig:
         return self.source.partition(":")[2]
 
     @property
+    def holds_examples(self) -> bool:
+        """Whether documents are examples, of which ``examples`` says what is scored."""
+        return self.source_kind in EXAMPLES
+
+    @property
     def whole(self) -> Whole | None:
         """How examples are laid into rows; None for documents that rows may cut."""
-        if self.source_kind not in EXAMPLES:
+        if not self.holds_examples or self.layout == "stream":
             return None
         pair = self.source_kind == "pairs"
         # Of a document that is predicted, all tokens but the last are read; of one that is judged, all.
@@ -126,6 +137,17 @@ class DataConfig:
             rows = "half of data.context, as a pair's two texts share a row" if pair else "data.context + 1"
             raise UserError(f"data.examples.longest={longest} does not fit: it must lie between 2 and {room}, {rows}")
         return Whole(longest, self.examples.overlong, group=2 if pair else 1, predicts=not pair)
+
+    def _check_stream(self) -> None:
+        if self.source_kind == "pairs":
+            raise UserError("data.layout='stream' would cut pairs, whose texts share a row: use packed or truncate")
+        unused: dict[str, Any] = {"min_tokens": self.min_tokens} if self.min_tokens > 2 else {}
+        if self.holds_examples and self.examples.longest is not None:
+            unused["examples.longest"] = self.examples.longest
+        if self.holds_examples and self.examples.overlong != "drop":
+            unused["examples.overlong"] = self.examples.overlong
+        for name, value in unused.items():
+            raise UserError(f"data.{name}={value}: data.layout='stream' joins texts of any length: leave it out")
 
     def evaluation_of(self, source: str, **changes) -> "DataConfig":
         """The same tokens and rows of another corpus, all of it as the test split (out-of-distribution sets)."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from ebm_jax.data.config import DataConfig
 from ebm_jax.data.digests import fingerprint
-from ebm_jax.data.packing import Whole
+from ebm_jax.data.packing import Whole, left_out
 from ebm_jax.data.pipeline import EvalBatches, TrainStream
 from ebm_jax.data.prepare import prepare, row_tables
 from ebm_jax.data.rows import Rows, local_rows
@@ -77,14 +77,14 @@ class Data:
 
     def describe(self) -> str:
         """One line about examples: how many there are, and how many were too long; empty for other documents."""
-        whole = self.config.whole
-        if whole is None:
+        if not self.config.holds_examples:
             return ""
-        fate = "left out" if whole.overlong == "drop" else f"cut ({whole.overlong})"
-        noun = "pairs" if whole.group == 2 else "examples"
+        whole, options = self.config.whole, self.config.examples
+        fate = "left out" if options.overlong == "drop" else f"cut ({options.overlong})"
+        noun, group = ("pairs", 2) if self.config.source_kind == "pairs" else ("examples", 1)
         counts = [
-            f"{name} {stats.documents // whole.group:,} {noun} in {stats.rows:,} rows"
-            + (f", {stats.overlong:,} texts of over {whole.longest} tokens {fate}" if stats.overlong else "")
+            f"{name} {stats.documents // group:,} {noun} in {stats.rows:,} rows"
+            + (f", {stats.overlong:,} texts of over {whole.longest} tokens {fate}" if whole and stats.overlong else "")
             + (f", {stats.unscored:,} of them with nothing left to score" if stats.unscored else "")
             for name, stats in self.stats.items()
         ]
@@ -134,7 +134,7 @@ class Data:
         for split, arrays in documents.items():
             lengths = np.array([len(array) for array in arrays], np.int64)
             text = sum(int(tokenizer.byte_lengths[np.asarray(array, np.int64)].sum()) for array in arrays)
-            stats[split] = _stats(lengths, text, rows[split], config.min_tokens)
+            stats[split] = _stats(lengths, text, rows[split], config)
         return cls(
             config=config,
             tokenizer=tokenizer,
@@ -168,7 +168,7 @@ def load_data(
     prepared = prepare(config)
     tokenizer = prepared.tokenizer
     whole = config.whole
-    ignore_id = ignored_target(tokenizer, config.ignore_id) if whole is None else None
+    ignore_id = None if config.holds_examples else ignored_target(tokenizer, config.ignore_id)
     packing = (config.layout, config.context, config.packing_seed, config.min_tokens)
     identity = fingerprint([prepared.fingerprint, *packing, ignore_id, *(whole or ())])
     tables = row_tables(prepared, config)
@@ -184,8 +184,10 @@ def load_data(
             ignore_id=ignore_id,
             scored=tokens.scored,
             predicts=whole is None or whole.predicts,
+            joined=config.layout == "stream",
+            begun=config.prepend_bos,
         )
-        stats[split] = _stats(np.diff(tokens.offsets), tokens.text_bytes, rows[split], config.min_tokens, whole)
+        stats[split] = _stats(np.diff(tokens.offsets), tokens.text_bytes, rows[split], config, whole)
     return Data(
         config=config,
         tokenizer=tokenizer,
@@ -201,11 +203,11 @@ def load_data(
 
 
 def _stats(
-    lengths_D: np.ndarray, text_bytes: int, rows: Rows, min_tokens: int, whole: Whole | None = None
+    lengths_D: np.ndarray, text_bytes: int, rows: Rows, config: DataConfig, whole: Whole | None = None
 ) -> SplitStats:
     return SplitStats(
         documents=len(lengths_D),
-        dropped=int(np.sum(lengths_D < max(2, min_tokens))),
+        dropped=int(left_out(config.layout, lengths_D, config.min_tokens).sum()),
         tokens=int(lengths_D.sum()),
         bytes=text_bytes,
         rows=len(rows),

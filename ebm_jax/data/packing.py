@@ -1,7 +1,9 @@
 """Row tables: which slices (document, start, length) of the tokens make each row.
 
 A slice of length ``n`` that starts at token ``s`` reads tokens ``s .. s+n-1`` and predicts tokens ``s+1 .. s+n``, so
-the slices of one document overlap by one token and predict every token but its first exactly once.
+the slices of one document overlap by one token and predict every token but its first exactly once. In the ``stream``
+layout documents follow each other as they are stored and every token is read; a document's last token predicts the first of
+the next document.
 """
 
 from typing import NamedTuple
@@ -76,12 +78,24 @@ def build_whole_table(layout: str, lengths_D: np.ndarray, context: int, whole: W
     return _table(documents, start_D[documents], positions_D[documents], np.repeat(row, whole.group), seed)
 
 
+def left_out(layout: str, lengths_D: np.ndarray, min_tokens: int = 2) -> np.ndarray:
+    """Which documents make no rows: those shorter than ``min_tokens``, or too short to predict anything."""
+    return np.asarray(lengths_D) < (1 if layout == "stream" else max(2, min_tokens))
+
+
 def build_table(layout: str, lengths_D: np.ndarray, context: int, *, seed: int = 0, min_tokens: int = 2) -> RowTable:
-    """The rows of documents with ``lengths_D`` tokens in the ``packed`` or the ``truncate`` layout."""
+    """The rows of documents with ``lengths_D`` tokens in the ``packed``, the ``truncate`` or the ``stream`` layout."""
     lengths_D = np.asarray(lengths_D, np.int64)
-    kept = np.flatnonzero(lengths_D >= max(2, min_tokens))
+    kept = np.flatnonzero(~left_out(layout, lengths_D, min_tokens))
     if not len(kept):
         return _empty()
+    if layout == "stream":
+        ends = np.cumsum(lengths_D)
+        # A slice begins wherever a document or a row does.
+        cuts = np.union1d(ends[kept] - lengths_D[kept], np.arange(0, ends[-1], context))
+        documents = np.searchsorted(ends, cuts, side="right")
+        starts = cuts - (ends - lengths_D)[documents]
+        return _table(documents, starts, np.diff(cuts, append=ends[-1]), cuts // context, seed)
     documents = kept[permute(np.arange(len(kept)), len(kept), seed, 0)]
     positions = lengths_D[documents] - 1
     if layout == "truncate":

@@ -91,6 +91,8 @@ def row_tables(prepared: Prepared, config: DataConfig) -> dict[str, RowTable]:
             table = store.open_table(place)
             if table is None:
                 lengths_D = np.diff(prepared.splits[split].offsets)
+                if config.layout == "stream" and config.append_eos and len(lengths_D):
+                    lengths_D[-1] -= 1  # the token that ends a document is read before the next one alone
                 seed, least = config.packing_seed, config.min_tokens
                 if config.whole is None:
                     table = build_table(config.layout, lengths_D, config.context, seed=seed, min_tokens=least)
@@ -139,7 +141,7 @@ def _build(folder: Path, config: DataConfig, source: Source, tokenizer: Tokenize
             append_eos=config.append_eos,
             prepend_bos=config.prepend_bos,
             max_documents=config.max_documents and config.max_documents * (whole.group if whole else 1),
-            examples=whole is not None,
+            examples=config.holds_examples,
         )
         if not builder.is_prepared():
             _LOG.info("preparing %s in %s", config.source, folder)
@@ -156,7 +158,7 @@ def _build(folder: Path, config: DataConfig, source: Source, tokenizer: Tokenize
                 folder / "tokens",
                 {split: _stored(builder, split) for split in builder.info.splits},
                 store.token_dtype(tokenizer.vocab_size),
-                scored=whole is not None,
+                scored=config.holds_examples,
             )
         except (RuntimeError, ValueError, IndexError) as error:
             raise UserError(

@@ -27,11 +27,15 @@ class Rows:
         ignore_id: int | None = 0,
         scored: np.ndarray | None = None,
         predicts: bool = True,
+        joined: bool = False,
+        begun: bool = False,
     ) -> None:
         """``tokens`` holds all documents end to end; document ``d`` is ``tokens[offsets[d]:offsets[d + 1]]``.
 
         ``scored`` says of every token whether it is a scored target, in place of ``ignore_id``. Where rows do not predict
-        (pairs, whose texts are judged whole), every token is read, is its own target and has weight 1.
+        (pairs, whose texts are judged whole), every token is read, is its own target and has weight 1. Where they are pieces
+        of one stream of ``joined`` documents, a row's last token, which predicts what the next row begins with, is not scored;
+        nor is a document's last one where documents have ``begun`` with a token that stands for no text.
         """
         # A plain view: indexing an np.memmap costs several times as much.
         self._tokens = np.asarray(tokens)
@@ -40,7 +44,7 @@ class Rows:
         self.context, self.fingerprint = context, fingerprint
         self._pad_id, self._ignore_id = pad_id, ignore_id
         self._scored = None if scored is None else np.asarray(scored)
-        self.predicts = predicts
+        self.predicts, self._joined, self._begun = predicts, joined, begun
 
     @classmethod
     def from_documents(
@@ -81,6 +85,7 @@ class Rows:
             ignore_id=ignore_id,
             scored=flags,
             predicts=whole is None or whole.predicts,
+            joined=layout == "stream",
         )
 
     def __len__(self) -> int:
@@ -116,20 +121,27 @@ class Rows:
             "positions": np.zeros(shape, np.int32),
         }
         predicted_at = read_at + 1 if self.predicts else read_at
+        if self._joined:
+            predicted_at = np.minimum(predicted_at, len(self._tokens) - 1)  # nothing follows the last token of all
         targets = self._tokens[predicted_at]
+        weights = self._weights(predicted_at, targets)
+        if self._joined:
+            slice_ends = before + length - 1
+            row_ends = slice_ends[np.cumsum(count[count > 0]) - 1]
+            weights[slice_ends if self._begun else row_ends] = 0
         batch["inputs"].reshape(-1)[target_at] = self._tokens[read_at]
         batch["targets"].reshape(-1)[target_at] = targets
-        batch["weights"].reshape(-1)[target_at] = self._weights(predicted_at, targets)
+        batch["weights"].reshape(-1)[target_at] = weights
         batch["segments"].reshape(-1)[target_at] = np.repeat(ragged_arange(count) + 1, length)
         batch["positions"].reshape(-1)[target_at] = within
         return batch
 
-    def _weights(self, predicted_at: np.ndarray, targets: np.ndarray) -> np.ndarray | float:
-        if not self.predicts:
-            return 1.0
-        if self._scored is not None:
+    def _weights(self, predicted_at: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        if self.predicts and self._scored is not None:
             return self._scored[predicted_at]
-        return 1.0 if self._ignore_id is None else targets != self._ignore_id
+        if self.predicts and self._ignore_id is not None:
+            return targets != self._ignore_id
+        return np.ones(len(targets), bool)
 
     def unscored(self, longest: int) -> int:
         """How many slices of at least ``longest`` positions have no scored target: what was cut off examples was all of it."""
