@@ -28,7 +28,7 @@ _AT_ONCE = 256  # documents tokenised together: enough to keep a parallel tokeni
 class EbmDocuments(tfds.core.GeneratorBasedBuilder):  # type: ignore[name-defined]
     """Documents with ``key`` (what the source calls them), ``tokens`` and ``text_bytes`` (UTF-8 length of the text).
 
-    Examples have ``scored`` as well: 1 for every token that is a scored target.
+    Examples have ``scored`` as well: 1 for every token that is a scored target; and ``check`` where they have one.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -45,10 +45,11 @@ class EbmDocuments(tfds.core.GeneratorBasedBuilder):  # type: ignore[name-define
         prepend_bos: bool = False,
         max_documents: int | None = None,
         examples: bool = False,
+        checks: bool = False,
     ) -> None:
         self._source, self._tokenizer, self._rule = source, tokenizer, rule
         self._ends = {"begin": prepend_bos, "end": append_eos}
-        self._max_documents, self._scored = max_documents, examples
+        self._max_documents, self._scored, self._checks = max_documents, examples, checks
         self.failure: UserError | None = None
         """The mistake in the input that stopped the preparation; TFDS re-raises errors in words of its own."""
         config = tfds.core.BuilderConfig(name=title, version="1.0.0", description="Tokenised documents of ebm_jax.")
@@ -63,6 +64,8 @@ class EbmDocuments(tfds.core.GeneratorBasedBuilder):  # type: ignore[name-define
         }
         if self._scored:
             features["scored"] = tfds.features.Tensor(shape=(None,), dtype=np.uint8, encoding="bytes")
+        if self._checks:
+            features["check"] = tfds.features.Text()
         return tfds.core.DatasetInfo(
             builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
         )
@@ -100,6 +103,8 @@ class EbmDocuments(tfds.core.GeneratorBasedBuilder):  # type: ignore[name-define
                 }
                 if whole.scored is not None:
                     example["scored"] = whole.scored.astype(np.uint8)
+                if document.check is not None:
+                    example["check"] = document.check.encode("utf-8", "surrogatepass")
                 yield number, example
                 number += 1
 

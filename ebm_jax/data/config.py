@@ -97,6 +97,9 @@ class DataConfig:
         self.whole  # noqa: B018  a property that raises when no example fits
         if self.layout == "stream":
             self._check_stream()
+        if self.examples.check and (self.source_kind != "sft" or self.layout == "stream"):
+            told = f"data.layout={self.layout!r}" if self.source_kind == "sft" else f"data.source={self.source!r}"
+            raise UserError(f"data.examples.check: {told} has no whole examples whose completions could be verified")
         if self.validation_fraction + self.test_fraction > 1:
             total = self.validation_fraction + self.test_fraction
             raise UserError(f"data.validation_fraction + data.test_fraction = {total} leaves nothing to train on")
@@ -152,6 +155,8 @@ class DataConfig:
     def evaluation_of(self, source: str, **changes) -> "DataConfig":
         """The same tokens and rows of another corpus, all of it as the test split (out-of-distribution sets)."""
         changes = {"validation_fraction": 0.0, "test_fraction": 1.0, **changes}
+        if not source.startswith("sft:"):
+            changes = {"examples": dataclasses.replace(self.examples, check=""), **changes}
         return dataclasses.replace(self, source=source, **changes)
 
 

@@ -30,6 +30,11 @@ class ExamplesConfig:
     """``pairs:`` text behind both answers, a format string over the row's fields and ``{file}``, the name of its file: what a
     reward is to judge by, where people were asked different things (``"\\n\\nJudged: {file}"``)."""
 
+    check: str = ""
+    """``sft:`` what completions are verified against, a format string over the row's fields, where a list of strings is written
+    a line each: unit tests (``"{test_setup_code}\n{test_list}"``) or the answer (``"{answer}"``). It is stored beside the
+    tokens, and ``Data.checks`` finds it by what batches call ``examples``."""
+
     loss: Literal["completion", "last", "full"] = "completion"
     """Tokens that are scored: those of completions (in chats, of everything the assistant says), of the last thing it says (for
     templates that write earlier turns otherwise, as Qwen3's leaves out what was thought in them), or all."""
@@ -44,8 +49,9 @@ class ExamplesConfig:
                 raise UserError(f"data.examples.{name}={getattr(self, name)!r} is not one of {', '.join(known)}")
         if self.longest is not None and self.longest < 2:
             raise UserError(f"data.examples.longest={self.longest} must be at least 2")
-        for name in ("prompt", "completion", "ending"):
-            _check_format(f"data.examples.{name}", getattr(self, name), fixed=name == "ending")
+        for name in ("prompt", "completion", "ending", "check"):
+            text = getattr(self, name)
+            _check_format(f"data.examples.{name}", text, fixed=name == "ending" or (name == "check" and not text))
 
 
 def _check_format(key: str, text: str, *, fixed: bool = False) -> None:

@@ -38,10 +38,13 @@ class Row(NamedTuple):
             raise UserError(f"{self.where}: no field {field!r}, only {sorted(self.fields)}")
         return self.fields[field]
 
-    def fill(self, template: str, key: str) -> str:
-        """The format string ``template`` (the config's ``key``) filled in; numbers are written out, nothing else is."""
+    def fill(self, template: str, key: str, *, lists: bool = False) -> str:
+        """The format string ``template`` (the config's ``key``) filled in.
+
+        Numbers are written out and, with ``lists``, lists of strings, a line each; nothing else is.
+        """
         try:
-            return _Filler(self).vformat(template, (), self.fields)
+            return _Filler(self, lists).vformat(template, (), self.fields)
         except (KeyError, IndexError, AttributeError, TypeError, ValueError) as error:
             raise UserError(f"{self.where}: {key}={template!r} does not fit the row: {error!r}") from error
 
@@ -112,14 +115,16 @@ class HuggingFaceTable:
 class _Filler(string.Formatter):
     """``str.format`` over a row's fields that lets no missing, empty or structured value pass for text."""
 
-    def __init__(self, row: Row) -> None:
-        self._row = row
+    def __init__(self, row: Row, lists: bool) -> None:
+        self._row, self._lists = row, lists
 
     def get_value(self, key: int | str, args: Any, kwargs: Mapping[str, Any]) -> Any:
         return self._row.value(str(key))
 
     def get_field(self, field_name: str, args: Any, kwargs: Any) -> tuple[Any, Any]:
         value, first = super().get_field(field_name, args, kwargs)
+        if self._lists and isinstance(value, list) and all(isinstance(line, str) for line in value):
+            return "\n".join(value), first
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise UserError(f"{self._row.where}: field {field_name!r} holds {_kind(value)}, not a string or a number")
         return value, first

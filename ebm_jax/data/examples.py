@@ -39,7 +39,16 @@ class Examples:
                 split=row.split,
                 parts=parts,
                 exact=self._template is not None,
+                check=self._check(row),
             )
+
+    def _check(self, row: Row) -> str | None:
+        if not self._options.check:
+            return None
+        text = row.fill(self._options.check, "data.examples.check", lists=True)
+        if not text.strip():
+            raise UserError(f"{row.where}: data.examples.check={self._options.check!r} is blank: leave the row out")
+        return text
 
     def _parts(self, row: Row) -> tuple[str, tuple[Part, ...]]:
         """What the row shares with others that belong to its split, and its text."""
@@ -69,4 +78,6 @@ def open_template(config: DataConfig) -> ChatTemplate:
 def reading(options: ExamplesConfig, template: ChatTemplate | None) -> str:
     """A line that changes with how rows are read, for a source's listing."""
     fields = {name: value for name, value in asdict(options).items() if name not in ("longest", "overlong")}
+    if not fields["check"]:
+        del fields["check"]  # sets without one keep their names
     return f"reading {fingerprint([fields, template.fingerprint if template else None])}"

@@ -1,7 +1,7 @@
 """``load_data``: everything a run needs from its corpus, in one object."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,7 @@ from ebm_jax.data.pipeline import EvalBatches, TrainStream
 from ebm_jax.data.prepare import prepare, row_tables
 from ebm_jax.data.rows import Rows, local_rows
 from ebm_jax.data.splits import SPLITS
+from ebm_jax.data.store import Texts
 from ebm_jax.data.tokenizers import ByteTokenizer, Tokenizer, ignored_target
 from ebm_jax.errors import UserError
 
@@ -46,6 +47,8 @@ class Data:
     stats: dict[str, SplitStats]
     batch_size: int
     eval_batch_size: int
+    checked: dict[str, Texts] = field(default_factory=dict)
+    """The checks of each split's examples, where ``examples.check`` asks for them."""
     seed: int = 0
     process_index: int = 0
     process_count: int = 1
@@ -74,6 +77,22 @@ class Data:
             process_index=self.process_index,
             process_count=self.process_count,
         )
+
+    def checks(self, split: str = "train") -> Texts:
+        """What completions are verified against, by the number that a batch of the split has for an example in ``examples``.
+
+        UserError when ``examples.check`` asked for none, or the split has no rows.
+        """
+        self.split(split)
+        if split not in self.checked:
+            raise UserError(f"{self.config.source}: nothing to verify completions against: set data.examples.check")
+        return self.checked[split]
+
+    @property
+    def extra(self) -> dict[str, tuple[int, ...]]:
+        """What a row of a training batch holds beside the ordinary fields: int32 arrays of these shapes."""
+        documents = self.split("train").documents if self.checked else 0
+        return {"examples": (documents,)} if documents else {}
 
     def describe(self) -> str:
         """One line about examples: how many there are, and how many were too long; empty for other documents."""
@@ -186,6 +205,7 @@ def load_data(
             predicts=whole is None or whole.predicts,
             joined=config.layout == "stream",
             begun=config.prepend_bos,
+            numbered=tokens.checks is not None,
         )
         stats[split] = _stats(np.diff(tokens.offsets), tokens.text_bytes, rows[split], config, whole)
     return Data(
@@ -194,6 +214,7 @@ def load_data(
         fingerprint=identity,
         rows=rows,
         stats=stats,
+        checked={split: tokens.checks for split, tokens in prepared.splits.items() if tokens.checks is not None},
         batch_size=batch_size,
         eval_batch_size=eval_batch_size,
         seed=seed if config.shuffle_seed is None else config.shuffle_seed,

@@ -142,6 +142,7 @@ def _build(folder: Path, config: DataConfig, source: Source, tokenizer: Tokenize
             prepend_bos=config.prepend_bos,
             max_documents=config.max_documents and config.max_documents * (whole.group if whole else 1),
             examples=config.holds_examples,
+            checks=bool(config.examples.check),
         )
         if not builder.is_prepared():
             _LOG.info("preparing %s in %s", config.source, folder)
@@ -159,6 +160,7 @@ def _build(folder: Path, config: DataConfig, source: Source, tokenizer: Tokenize
                 {split: _stored(builder, split) for split in builder.info.splits},
                 store.token_dtype(tokenizer.vocab_size),
                 scored=config.holds_examples,
+                checks=bool(config.examples.check),
             )
         except (RuntimeError, ValueError, IndexError) as error:
             raise UserError(
@@ -170,7 +172,7 @@ def _stored(builder, split: str) -> Iterator[store.Stored]:
     rows = builder.as_data_source(split=split)
     for number in range(len(rows)):
         row = rows[number]
-        yield row["tokens"], int(row["text_bytes"]), row.get("scored")
+        yield store.Stored(row["tokens"], int(row["text_bytes"]), row.get("scored"), row.get("check"))
 
 
 @contextlib.contextmanager

@@ -29,13 +29,15 @@ class Rows:
         predicts: bool = True,
         joined: bool = False,
         begun: bool = False,
+        numbered: bool = False,
     ) -> None:
         """``tokens`` holds all documents end to end; document ``d`` is ``tokens[offsets[d]:offsets[d + 1]]``.
 
         ``scored`` says of every token whether it is a scored target, in place of ``ignore_id``. Where rows do not predict
         (pairs, whose texts are judged whole), every token is read, is its own target and has weight 1. Where they are pieces
         of one stream of ``joined`` documents, a row's last token, which predicts what the next row begins with, is not scored;
-        nor is a document's last one where documents have ``begun`` with a token that stands for no text.
+        nor is a document's last one where documents have ``begun`` with a token that stands for no text. ``numbered`` rows say
+        which documents they hold.
         """
         # A plain view: indexing an np.memmap costs several times as much.
         self._tokens = np.asarray(tokens)
@@ -45,6 +47,8 @@ class Rows:
         self._pad_id, self._ignore_id = pad_id, ignore_id
         self._scored = None if scored is None else np.asarray(scored)
         self.predicts, self._joined, self._begun = predicts, joined, begun
+        self.documents = int(np.diff(self.table.first).max(initial=0)) if numbered else 0
+        """Documents of the row that has most of them, where rows are numbered."""
 
     @classmethod
     def from_documents(
@@ -94,7 +98,8 @@ class Rows:
     def gather(self, row_B: np.ndarray) -> dict[str, np.ndarray]:
         """Rows by number, as ``inputs targets weights segments positions`` ``[B, context]``; -1 gives an empty row.
 
-        ``positions`` count from the start of the row's slice of a document, so they are always below ``context``.
+        ``positions`` count from the start of the row's slice of a document, so they are always below ``context``. Numbered rows
+        have ``examples`` ``[B, documents]`` as well: the number of the document of segment 1, 2, ..., -1 behind the last one.
         """
         row_B = np.asarray(row_B, np.int64)
         shape = (len(row_B), self.context)
@@ -134,6 +139,9 @@ class Rows:
         batch["weights"].reshape(-1)[target_at] = weights
         batch["segments"].reshape(-1)[target_at] = np.repeat(ragged_arange(count) + 1, length)
         batch["positions"].reshape(-1)[target_at] = within
+        if self.documents:
+            batch["examples"] = np.full((len(row), self.documents), -1, np.int32)
+            batch["examples"][np.repeat(np.arange(len(row)), count), ragged_arange(count)] = self.table.document[piece]
         return batch
 
     def _weights(self, predicted_at: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -24,7 +24,8 @@ class Document(NamedTuple):
 
     ``split_key`` decides the split (None: the content does, so that equal texts never end up on both sides); ``split``
     is set where the source has splits of its own. ``parts`` are the pieces of an example's text; ``exact`` ones must end where
-    a token of the whole text ends, others are cut there (see ``encoding``).
+    a token of the whole text ends, others are cut there (see ``encoding``). ``check`` is what another completion of it would
+    be verified against.
     """
 
     key: str
@@ -33,6 +34,7 @@ class Document(NamedTuple):
     split: str | None = None
     parts: tuple[Part, ...] | None = None
     exact: bool = False
+    check: str | None = None
 
 
 class Source(Protocol):
