@@ -4,6 +4,7 @@ import string
 from dataclasses import dataclass
 from typing import Literal
 
+from ebm_jax.data.languages import LANGUAGES
 from ebm_jax.errors import UserError
 
 
@@ -15,6 +16,10 @@ class ExamplesConfig:
     """The prompt, as a Python format string over the row's fields: ``"Question: {question}\\nAnswer:"``."""
     completion: str = "{completion}"
     """What follows it: ``" {answer}\\n"``."""
+    directions: tuple[str, ...] = ()
+    """``sft:`` of translations, such as ``de-en,en-de``: of every row, whose texts are named by their languages (``de``) in it
+    or in its field ``translation``, an example for each of these; the format strings have ``{source}``, ``{target}``,
+    ``{source_language}`` (``German``) and ``{target_language}`` then."""
     messages: str | None = None
     """The field with a chat, a list of ``{"role": ..., "content": ...}``, in place of prompt and completion."""
     chat_template: str | None = None
@@ -47,6 +52,12 @@ class ExamplesConfig:
         for name, known in (("loss", ("completion", "last", "full")), ("overlong", ("drop", "cut_end", "cut_start"))):
             if getattr(self, name) not in known:
                 raise UserError(f"data.examples.{name}={getattr(self, name)!r} is not one of {', '.join(known)}")
+        for direction in self.directions:
+            source, _, target = direction.partition("-")
+            if source == target or not {source, target} <= LANGUAGES.keys():
+                raise UserError(
+                    f"data.examples.directions: {direction!r} is not two different ones of {', '.join(LANGUAGES)}: write de-en"
+                )
         if self.longest is not None and self.longest < 2:
             raise UserError(f"data.examples.longest={self.longest} must be at least 2")
         for name in ("prompt", "completion", "ending", "check"):

@@ -24,6 +24,8 @@ class Row(NamedTuple):
     fields: dict[str, Any]
     split: str | None
     """The split of a table that has its own."""
+    split_key: str | None = None
+    """What decides its split in a table that has none, where its prompt does not."""
 
     def text(self, field: str) -> str:
         """The string in ``field``; UserError for anything else."""

@@ -10,6 +10,7 @@ from ebm_jax.data.digests import FileDigests, fingerprint
 from ebm_jax.data.example_config import ExamplesConfig
 from ebm_jax.data.example_rows import Row, open_table
 from ebm_jax.data.sources import Document, Part
+from ebm_jax.data.translations import in_directions
 from ebm_jax.errors import UserError
 
 
@@ -26,7 +27,7 @@ class Examples:
         return [*self._table.listing(digests), reading(self._options, self._template)]
 
     def __iter__(self) -> Iterator[Document]:
-        for row in self._table:
+        for row in self._rows():
             shared, parts = self._parts(row)
             if self._options.loss == "full":
                 parts = (Part("".join(part.text for part in parts), True),)
@@ -35,12 +36,16 @@ class Examples:
             yield Document(
                 key=row.key,
                 text="".join(part.text for part in parts),
-                split_key=shared,
+                split_key=shared if row.split_key is None else row.split_key,
                 split=row.split,
                 parts=parts,
                 exact=self._template is not None,
                 check=self._check(row),
             )
+
+    def _rows(self) -> Iterator[Row]:
+        for row in self._table:
+            yield from in_directions(row, self._options.directions) if self._options.directions else (row,)
 
     def _check(self, row: Row) -> str | None:
         if not self._options.check:
@@ -78,6 +83,7 @@ def open_template(config: DataConfig) -> ChatTemplate:
 def reading(options: ExamplesConfig, template: ChatTemplate | None) -> str:
     """A line that changes with how rows are read, for a source's listing."""
     fields = {name: value for name, value in asdict(options).items() if name not in ("longest", "overlong")}
-    if not fields["check"]:
-        del fields["check"]  # sets without one keep their names
+    for name in ("check", "directions"):
+        if not fields[name]:
+            del fields[name]  # sets without it keep their names
     return f"reading {fingerprint([fields, template.fingerprint if template else None])}"
