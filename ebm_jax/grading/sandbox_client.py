@@ -115,6 +115,8 @@ def launcher(*, isolated: bool, readable: tuple[str, ...] = ()) -> Launcher:
         found = _launchers.get(key)
         if found is not None and found.alive:
             return found
+        if found is not None:
+            found.close()  # it died, or is the parent's of this forked process
         if key in _refusals:
             raise SandboxUnavailable(_refusals[key])
         try:
