@@ -16,6 +16,7 @@ LAYERS = (
         "errors",
         "weighted",
         "rng",
+        "languages",
         "pieces",
         "precision",
         "serialize",
