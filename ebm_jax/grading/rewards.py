@@ -23,8 +23,9 @@ from ebm_jax.grading.answers import final_answer, marked_number, maths_answer
 from ebm_jax.grading.code_blocks import extract_code
 from ebm_jax.grading.maths import equivalent
 from ebm_jax.grading.sandbox import Limits, check_calls
-from ebm_jax.grading.translation import LANGUAGES, SentenceBleu, hypothesis, primary
+from ebm_jax.grading.translation import SentenceBleu, hypothesis, primary
 from ebm_jax.grading.unit_tests import UnitTests, read_tests
+from ebm_jax.languages import LANGUAGES
 
 KINDS = ("bleu", "exact", "maths", "tests")
 _START_SECONDS = 60.0
