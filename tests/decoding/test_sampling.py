@@ -133,6 +133,13 @@ def test_many_tokens_of_little_weight_are_all_reached():
     np.testing.assert_allclose(tokens, (np.arange(many) + 0.5) / many * size, rtol=0, atol=2)
 
 
+def test_a_temperature_near_zero_is_greedy():
+    rng = np.random.default_rng(0)
+    logits = jnp.asarray(rng.standard_normal((500, 37)), jnp.float32)
+    cold = filtered(logits, SamplingConfig(temperature=1e-5))
+    np.testing.assert_array_equal(CHOOSE(cold, jnp.asarray(rng.random(500), jnp.float32)), np.argmax(logits, -1))
+
+
 def test_greedy_needs_no_key():
     zero = jnp.zeros(1, jnp.int32)
     assert draw(LOGITS, SamplingConfig(temperature=0), jax.random.key(0), zero, zero).tolist() == [1]

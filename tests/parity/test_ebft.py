@@ -80,10 +80,6 @@ class Stored:
         network = TransformerLM(self.published.model, self.published.vocab_size)
         return load_params(self.folder, self.published, unbox(parameter_shapes(network)))
 
-    @functools.cached_property
-    def frozen(self):
-        return {FEATURES: cut(self.params, self.algorithm().feature_network)}
-
     def algorithm(self, documents="joined", **changes) -> EBFT:
         """The preset, with the fixture's lengths and pooling."""
         changes["anchors"] = AnchorConfig(**self.lengths, documents=documents)
@@ -111,6 +107,21 @@ class Stored:
 
     def branches(self, documents="joined"):
         return branches_of(self.batch(), AnchorConfig(**self.lengths, documents=documents), jax.random.key(0))
+
+    @functools.cached_property
+    def found(self):
+        """Features of every token and as they are pooled, and the latter's Gram matrices as rewards are made of them."""
+        method, batch, made, branches = self.algorithm(), self.batch(), self.made(), self.branches()
+        config, prompt = method.config, prompt_of(batch, method.config.anchors)
+
+        @jax.jit
+        def find(weights):
+            rows = (method.depths, prompt, made, branches)
+            read = lambda c: features(method.feature_network, weights, c, *rows)
+            grams = method.grams({FEATURES: weights}, batch, made, branches)
+            return read(dataclasses.replace(config.features, pool="token")), read(config.features), grams
+
+        return find(cut(self.params, method.feature_network))
 
 
 @pytest.fixture(scope="module")
@@ -151,18 +162,7 @@ def test_ebft_log_probs(stored, doc):
 
 def test_ebft_features(stored):
     """At every token, as they are pooled, and whitened."""
-    algorithm = stored.algorithm()
-    config, prompt = algorithm.config, prompt_of(stored.batch(), algorithm.config.anchors)
-
-    @jax.jit
-    def find(weights):
-        made, branches = stored.made(), stored.branches()
-        read = lambda c: features(algorithm.feature_network, weights, c, algorithm.depths, prompt, made, branches)
-        pooled = read(config.features)
-        whiten = matching.whitening(matching.grams(*pooled).samples_XxGxG, config.whiten_tolerance)
-        return read(dataclasses.replace(config.features, pool="token")), pooled, whiten
-
-    each, pooled, whiten = find(stored.frozen[FEATURES])
+    each, pooled, grams = stored.found
     joined = lambda parts: np.concatenate(parts, axis=-1)
     rows = (-1, stored.blocks, stored.steps, 1, joined(each.truth).shape[-1])
     by_row = np.moveaxis(joined(each.samples), 3, 1).reshape(rows)
@@ -171,6 +171,7 @@ def test_ebft_features(stored):
     samples = joined(pooled.samples)
     # The published code whitens as many copies of the true features as there are samples.
     copies = np.broadcast_to(joined(pooled.truth)[:, :, None], samples.shape)
+    whiten = matching.whitening(grams.samples_XxGxG, stored.algorithm().config.whiten_tolerance)
     for kind, matrix in (("raw", np.eye(stored.samples)), ("white", np.asarray(whiten, np.float64))):
         assert_close(np.swapaxes(matrix @ samples, 1, 2), stored[f"{kind}_gen_feat"], f"{kind} of samples")
         assert_close(np.swapaxes(matrix @ copies, 1, 2), stored[f"{kind}_gt_feat"], f"{kind} of the text")
@@ -179,9 +180,9 @@ def test_ebft_features(stored):
 @pytest.mark.parametrize("kind", ["raw", "white"])
 def test_ebft_rewards(stored, kind):
     changes = {"whiten": "none"} if kind == "raw" else {}
-    batch, made, branches = stored.batch(), stored.made(), stored.branches()
-    algorithm = stored.algorithm(**changes)
-    scored = jax.jit(lambda frozen: algorithm.rewards(frozen, batch, made, branches))(stored.frozen)
+    method = stored.algorithm(**changes)
+    method.grams = lambda *_: stored.found[2]
+    scored = method.rewards(None, stored.batch(), stored.made(), stored.branches())
     by_sample = lambda x: np.swapaxes(x, 1, 2)
     alignment, diversity = scored.rewards.alignment_XxG, scored.rewards.diversity_XxG
     assert_close(by_sample(alignment), stored[f"{kind}_alignment"], "alignment")
