@@ -124,6 +124,15 @@ def test_tokens_of_no_probability_are_never_chosen(size):
     assert (np.take_along_axis(np.exp(logits), np.asarray(tokens), axis=1) > 0).all()
 
 
+def test_rounding_at_the_end_of_the_interval_stays_on_tokens_that_may_be_drawn():
+    """Cumulative sums may end below sums: then the last token that may be drawn is."""
+    size, kept, many = 900, 450, 2000
+    logits = np.full((many, size), -np.inf, np.float32)
+    logits[:, :kept] = 3 * np.random.default_rng(0).standard_normal((many, kept))
+    tokens = np.asarray(CHOOSE(jnp.asarray(logits), jnp.full(many, 1 - 2**-24, jnp.float32)))
+    assert tokens.max() < kept and (tokens > kept // 2).all()
+
+
 def test_many_tokens_of_little_weight_are_all_reached():
     """Sums of 50,000 entries in single precision: every stretch of the vocabulary is drawn as often as it should be."""
     size, many = 50_257, 4096
