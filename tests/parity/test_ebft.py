@@ -44,6 +44,11 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("stored", files, ids=[f.stem for f in files], indirect=True, scope="module")
 
 
+@pytest.mark.skipif(not os.environ.get("EBM_JAX_PARITY_DIR"), reason="EBM_JAX_PARITY_DIR names no fixtures")
+def test_ebft_fixture_folder_exists():
+    assert Path(os.environ["EBM_JAX_PARITY_DIR"]).is_dir()
+
+
 def assert_close(ours, theirs, what):
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     assert ours.shape == theirs.shape, f"{what}: {ours.shape} is not {theirs.shape}"
@@ -58,6 +63,7 @@ class Stored:
         with np.load(path, allow_pickle=False) as f:
             self.arrays = {name: f[name] for name in f.files}
         meta = json.loads(str(self.arrays.pop("meta")))
+        meta.setdefault("pooling", meta.pop("pool", "last"))
         if unknown := sorted(set(meta) - {*LENGTHS, *TEXTS, "model", "pooling"}):
             pytest.fail(f"{path.name} has options that are not compared: {unknown}")
         if unknown := [name for name in self.arrays if not ARRAYS.fullmatch(name)]:
@@ -68,9 +74,10 @@ class Stored:
                 pytest.fail(f"{path.name}: {name}={meta[name]!r} is not known")
         self.places, prefix, self.steps, stride, self.blocks, self.samples, self.rows = (meta[n] for n in LENGTHS)
         self.lengths = {"steps": self.steps, "stride": stride, "prefix": prefix}
-        self.pool = POOLINGS[meta.get("pooling", "last")]
-        self.published = read_published(Path(os.environ["EBM_JAX_HF_DIR"]) / meta["model"].removeprefix("hf/"))
-        self.folder = Path(os.environ["EBM_JAX_HF_DIR"]) / meta["model"].removeprefix("hf/")
+        self.pool = POOLINGS[meta["pooling"]]
+        models = os.environ.get("EBM_JAX_HF_DIR") or path.parent / "hf"
+        self.folder = Path(models) / meta["model"].removeprefix("hf/")
+        self.published = read_published(self.folder)
 
     def __getitem__(self, name):
         return self.arrays[name]
