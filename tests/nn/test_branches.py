@@ -134,7 +134,7 @@ def test_two_parts_in_one_softmax_are_attention_over_the_row(kind, monkeypatch):
     heads, groups, samples, width = 4, 2, 3, 6
     scale, window = 60.0 if kind == "large scores" else 1.0, 3 if kind == "window" else None
     if kind.startswith("pieces"):
-        monkeypatch.setattr(attention, "BRANCH_QUERIES", 1)
+        monkeypatch.setattr(attention, "BRANCH_SCORES", 1)
         monkeypatch.setattr(attention, "BRANCH_PIECES", 4)
     config = AnchorConfig(prefix=prefix, stride=stride, steps=steps, documents="reference")
     batch = rows(np.stack([make(places) for make in SEGMENTS.values()][:2]))
