@@ -54,7 +54,8 @@ class EBFTConfig(PolicyConfig):
     whiten_tolerance: float = 1e-6
     as_published: bool = False
     """Repeats what the published code gets wrong: token rewards lie in the order of blocks, where tokens lie in that of steps,
-    and ``group_norm`` divides by the deviation over a row's blocks."""
+    and ``group_norm`` is ``rloo`` over the rewards' deviation among a sample's blocks (among a block's tokens, if these have
+    rewards)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -179,12 +180,13 @@ class EBFT(PolicyGradient):
     def _advantages(self, scored: Scored) -> Array:
         """``[B, G, S, 1]``, or ``[B, G, S, T]`` for token rewards."""
         c = self.config
-        if c.baseline == "group_norm" and c.as_published:
+        as_published = c.baseline == "group_norm" and c.as_published
+        baseline = "rloo" if as_published else c.baseline
+        found = matching.advantages(scored.rewards, alpha=c.alpha, alignment=c.alignment, baseline=baseline)
+        if as_published:
             reward = c.alignment * scored.rewards.alignment_XxG - c.alpha * scored.rewards.diversity_XxG
-            spread = jnp.std(reward, axis=1, ddof=1, keepdims=True)
-            found = matching.leave_one_out(reward) / jnp.where(spread > 0, spread, 1)
-        else:
-            found = matching.advantages(scored.rewards, alpha=c.alpha, alignment=c.alignment, baseline=c.baseline)
+            spread = jnp.std(reward, axis=-2, ddof=1, keepdims=True)
+            found = found / jnp.where(spread > 0, spread, 1)
         # [B, S, (T,) G] to [B, G, S, T or 1].
         found = jnp.moveaxis(found, -1, 1)
         if c.features.pool != "token":
