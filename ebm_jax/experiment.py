@@ -23,6 +23,7 @@ from ebm_jax.algorithms.ebft import EBFT, EBFTConfig
 from ebm_jax.algorithms.ebt import EBT, EBTConfig
 from ebm_jax.algorithms.lm import LM, LMConfig
 from ebm_jax.algorithms.reward_model import RewardModel, RewardModelConfig
+from ebm_jax.algorithms.rlvr import RLVR, RLVRConfig
 from ebm_jax.algorithms.sft import SFT, SFTConfig
 from ebm_jax.data.config import DataConfig
 from ebm_jax.data.loading import Data, load_data
@@ -59,7 +60,9 @@ class ExperimentConfig:
     name: str = "run"
     seed: int = 0
     model: TransformerConfig = field(default_factory=TransformerConfig)
-    algorithm: LMConfig | EBTConfig | SFTConfig | RewardModelConfig | EBFTConfig = field(default_factory=LMConfig)
+    algorithm: LMConfig | EBTConfig | SFTConfig | RewardModelConfig | EBFTConfig | RLVRConfig = field(
+        default_factory=LMConfig
+    )
     data: DataConfig = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -87,6 +90,7 @@ ALGORITHMS: dict[type, type] = {
     SFTConfig: SFT,
     RewardModelConfig: RewardModel,
     EBFTConfig: EBFT,
+    RLVRConfig: RLVR,
 }
 """The method that each kind of ``algorithm`` config configures."""
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from ebm_jax.algorithm import BatchSpec, OtherNetwork, Variables
 from ebm_jax.algorithms.adapted import BASE, initial
-from ebm_jax.algorithms.policy_gradient import PolicyConfig, PolicyGradient, per_row
+from ebm_jax.algorithms.policy_gradient import TOLD, PolicyConfig, PolicyGradient, per_row
 from ebm_jax.decoding.anchors import AnchorConfig, prompt_of
 from ebm_jax.decoding.sampling import SamplingConfig
 from ebm_jax.errors import UserError
@@ -154,7 +154,7 @@ class EBFT(PolicyGradient):
             "continuations": made,
             "sampler_log_probs": sampler_log_probs,
             "advantages": jax.lax.stop_gradient(jnp.broadcast_to(advantages_BxGxS_, made.shape)),
-            "told": jax.lax.stop_gradient(told),
+            **jax.lax.stop_gradient(told),
         }
 
     def grams(self, frozen: PyTree, batch: Batch, made_BxGxSxT: Array, branches: Branches) -> matching.Grams:
@@ -216,4 +216,4 @@ class EBFT(PolicyGradient):
             told["matching_loss"] = (matching.matching_loss(scored.grams), each[..., 0])
         if self.end is not None:
             told["ended"] = (jnp.any(made == self.end, -1).astype(jnp.float32), there[:, None])
-        return {name: per_row(jnp.asarray(x, jnp.float32), w) for name, (x, w) in told.items()}
+        return {TOLD + name: per_row(jnp.asarray(x, jnp.float32), w) for name, (x, w) in told.items()}

@@ -1,7 +1,7 @@
 """Language-model pretraining: Transformer++ with cross-entropy, the baseline of every comparison."""
 
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import jax.numpy as jnp
 
@@ -27,7 +27,7 @@ class LM(Algorithm):
     """loss = sum_t w_t CE(logits_t, target_t) / sum_t w_t."""
 
     def __init__(self, config: LMConfig, model: TransformerConfig, vocab_size: int, precision: Precision) -> None:
-        self.config = config
+        self.config: Any = config
         self.model = TransformerLM(model, vocab_size, precision)
 
     def init(self, key: PRNGKey, spec: BatchSpec) -> Variables:

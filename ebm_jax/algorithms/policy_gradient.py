@@ -6,7 +6,7 @@ text and the log-probabilities of everything sampled, so the two are mixed at no
     loss = policy * mean_t[ -A_t log p_T(y_t) ] + gamma * mean_t[ -log p_1(x_t) ] + kl * KL - entropy * H.
 
 Subclasses sample, and say what advantages are, in ``prepare`` or ``augment``. They leave in the batch ``continuations``
-(int32), ``sampler_log_probs`` and ``advantages`` (B x G x S x T each), and ``told``, what to report (B x 2 each: ``per_row``).
+(int32), ``sampler_log_probs`` and ``advantages`` (B x G x S x T each), and under ``TOLD`` what to report (B x 2 each).
 """
 
 from collections.abc import Mapping
@@ -17,17 +17,15 @@ import jax
 import jax.numpy as jnp
 
 from ebm_jax.algorithm import BatchSpec, LossOutput, Variables
-from ebm_jax.algorithms.adapted import Adapted
+from ebm_jax.algorithms.sft import SFT, SFTConfig
 from ebm_jax.algorithms.token_log_probs import token_log_probs
 from ebm_jax.algorithms.token_nll import token_nll
 from ebm_jax.decoding.anchors import AnchorConfig, branches_of, prompt_of
-from ebm_jax.decoding.lm import LMDecoder
 from ebm_jax.decoding.rollout import rollout
 from ebm_jax.decoding.sampling import SamplingConfig
 from ebm_jax.errors import UserError
 from ebm_jax.losses.feature_matching import BASELINES
 from ebm_jax.losses.policy import KL_ESTIMATORS, kl_penalty, policy_gradient
-from ebm_jax.models.lm import TransformerLM
 from ebm_jax.models.lora import LoraConfig
 from ebm_jax.models.transformer import TransformerConfig
 from ebm_jax.nn.branches import Branches
@@ -36,6 +34,8 @@ from ebm_jax.types import Array, Batch, Params, PRNGKey, PyTree
 from ebm_jax.weighted import Term, WeightedSum, weighted_sum
 
 REFERENCE_NETWORK = "reference"
+TOLD = "told/"
+"""What names of fields of a batch begin with that are reported, sums and weights of every row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +105,12 @@ class PolicyConfig:
         return 1.0 if self.log_prob_temperature == "one" else self.sampling.temperature or 1.0
 
 
-class PolicyGradient(Adapted):
+class PolicyGradient(SFT):
     """The loss of this module's docstring; ``decoder``, ``token_nll`` take deployed parameters."""
 
     def __init__(self, config: PolicyConfig, model: TransformerConfig, vocab_size: int, precision: Precision) -> None:
-        self.config, self.lora, self.vocab_size = config, config.lora, vocab_size
-        self.model = self.module = self.language_model = TransformerLM(model, vocab_size, precision)
+        super().__init__(SFTConfig(lora=config.lora), model, vocab_size, precision)
+        self.config, self.vocab_size = config, vocab_size
         self.end: int | None = None
 
     def meet(self, data: Any) -> None:
@@ -133,10 +133,19 @@ class PolicyGradient(Adapted):
             frozen = {**(frozen or {}), REFERENCE_NETWORK: self._trunk(weights)}
         return frozen
 
+    def branches(self, batch: Batch, key: PRNGKey) -> Branches:
+        """Where the rows are continued."""
+        return branches_of(batch, self.config.anchors, key, self.reads_truth)
+
+    @property
+    def reads_truth(self) -> bool:
+        """Whether rewards need a block's true continuation whole."""
+        return True
+
     def sample(self, params: Params, batch: Batch, key: PRNGKey) -> tuple[Branches, Array, Array]:
         """The branches of the rows, and continuations with the sampler's log-probabilities, ``[B, G, S, T]``."""
         c = self.config
-        branches = branches_of(batch, c.anchors, key)
+        branches = self.branches(batch, key)
         prompt = prompt_of(batch, c.anchors)
         made = rollout(self.model, params, prompt, branches, c.sampling, c.samples, key, batch["index"])
         return branches, *jax.lax.stop_gradient((made.tokens, made.log_probs))
@@ -152,7 +161,7 @@ class PolicyGradient(Adapted):
     def loss(self, params: Params, variables: Variables, batch: Batch, key: PRNGKey, step) -> LossOutput:
         c = self.config
         network = self.deployed(params, variables.frozen)
-        branches = branches_of(batch, c.anchors, key)
+        branches = self.branches(batch, key)
         made = batch["continuations"]
         hidden, first, later = self._hidden(network, batch, made, branches)
         log_probs, entropy = self._log_probs(network, first, later, made)
@@ -177,23 +186,14 @@ class PolicyGradient(Adapted):
             penalty = kl_penalty(log_probs, reference, c.kl_estimator)
             terms["kl"] = Term(c.kl, weighted_sum(penalty, weights))
             metrics["kl"] = weighted_sum(log_probs - reference, weights)
-        told = {name: WeightedSum(jnp.sum(x[:, 0]), jnp.sum(x[:, 1])) for name, x in batch["told"].items()}
-        return LossOutput(terms, metrics | told)
+        told = {name.removeprefix(TOLD): x for name, x in batch.items() if name.startswith(TOLD)}
+        sums = {name: WeightedSum(jnp.sum(x[:, 0]), jnp.sum(x[:, 1])) for name, x in told.items()}
+        return LossOutput(terms, metrics | sums)
 
     def evaluate(self, params: Params, variables: Variables, batch: Batch, key: PRNGKey) -> dict[str, WeightedSum]:
         """``nll_step_1``: cross-entropy of the tokens that the data marks, at temperature 1."""
         nll_BxT = self.token_nll(self.deployed(params, variables.frozen), batch)
         return {"nll_step_1": weighted_sum(nll_BxT, batch["weights"])}
-
-    def token_nll(self, params: Params, batch: Batch) -> Array:
-        """Cross-entropy of every target, ``[B, T]`` in nats."""
-        rows = (batch["inputs"], batch["positions"], batch["segments"])
-        hidden_BxTxD = cast(Array, self.model.apply({"params": params}, *rows, method="hidden"))
-        return token_nll(self.model, params, hidden_BxTxD, batch["targets"])
-
-    def decoder(self) -> LMDecoder:
-        """Generation against a cache."""
-        return LMDecoder(self.model)
 
     def _hidden(
         self, network: Params, batch: Batch, made_BxGxSxT: Array, branches: Branches

@@ -4,8 +4,8 @@ import string
 from dataclasses import dataclass
 from typing import Literal
 
-from ebm_jax.data.languages import LANGUAGES
 from ebm_jax.errors import UserError
+from ebm_jax.languages import LANGUAGES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from ebm_jax.data.example_rows import Row
-from ebm_jax.data.languages import LANGUAGES
 from ebm_jax.errors import UserError
+from ebm_jax.languages import LANGUAGES
 
 
 def in_directions(row: Row, directions: Sequence[str]) -> Iterator[Row]:

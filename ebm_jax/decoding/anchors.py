@@ -17,6 +17,7 @@ from ebm_jax.nn.branches import Branches
 from ebm_jax.types import Array, Batch, PRNGKey
 
 PLACES = ("strided", "documents", "answers", "starts", "random")
+STARTS = 8
 DOCUMENTS = ("separate", "joined", "reference")
 
 
@@ -43,8 +44,8 @@ class AnchorConfig:
     ``reference``  documents do not see each other, and blocks across a boundary go on as the published code has them: a token
                    belongs to the document of the true token in its place, at the position where the block began."""
     most: int | None = None
-    """Blocks of a row at most, and their number where places are ``random``; None: as many as ``strided`` has. Where there are
-    more, chance decides."""
+    """Blocks of a row at most, and their number where places are ``random``; None: as many as ``strided`` has, of ``starts`` 8.
+    Where there are more, chance decides."""
 
     def __post_init__(self) -> None:
         for name, known in (("places", PLACES), ("documents", DOCUMENTS)):
@@ -68,6 +69,8 @@ class AnchorConfig:
         Raises:
           UserError: no block fits, or strided blocks do not tile the row; the message has the nearest lengths that do.
         """
+        if self.places == "starts":
+            return min(self.most or STARTS, max(context - 1, 1))
         last = context - self.steps
         if last < (self.prefix if self.places == "strided" else 1):
             least = self.steps + (self.prefix if self.places == "strided" else 1)
@@ -105,8 +108,11 @@ def prompt_of(batch: Batch, config: AnchorConfig) -> Prompt:
     return Prompt(tokens, jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape), jnp.ones_like(tokens))
 
 
-def branches_of(batch: Batch, config: AnchorConfig, key: PRNGKey) -> Branches:
-    """The branches of every row; ``key`` and the row's number decide where chance does."""
+def branches_of(batch: Batch, config: AnchorConfig, key: PRNGKey, truth: bool = True) -> Branches:
+    """The branches of every row; ``key`` and the row's number decide where chance does.
+
+    With ``truth``, a block counts only where the row has all of its true continuation.
+    """
     prompt = prompt_of(batch, config)
     rows, blocks = len(prompt.tokens), config.blocks(prompt.tokens.shape[1])
     reach = None
@@ -117,7 +123,7 @@ def branches_of(batch: Batch, config: AnchorConfig, key: PRNGKey) -> Branches:
         if config.documents == "separate":
             there = jnp.take_along_axis(_within_document(batch, config.steps), anchor, axis=1)
     else:
-        anchor, there = _chosen(_candidates(batch, config), blocks, key, batch["index"])
+        anchor, there = _chosen(_candidates(batch, config, truth), blocks, key, batch["index"])
     t = jnp.arange(config.steps)
     own = jnp.broadcast_to(t <= t[:, None], (rows, blocks, config.steps, config.steps))
     take = lambda x, at: jnp.take_along_axis(x, at.reshape(rows, -1), axis=1).reshape(at.shape)
@@ -148,9 +154,9 @@ def _within_document(batch: Batch, steps: int) -> Array:
     return (segments > 0) & (before == segments) & (end == segments)
 
 
-def _candidates(batch: Batch, config: AnchorConfig) -> Array:
+def _candidates(batch: Batch, config: AnchorConfig, truth: bool) -> Array:
     """Whether the config puts an anchor here, ``[B, P]``."""
-    fits = _within_document(batch, config.steps)
+    fits = _within_document(batch, config.steps if truth else 1)
     if config.places == "random":
         return fits
     if config.places == "documents":
@@ -159,15 +165,12 @@ def _candidates(batch: Batch, config: AnchorConfig) -> Array:
     # weights[i] says whether token i + 1 is scored; an answer's first token is scored and the one before it is not.
     scored = jnp.pad(batch["weights"][:, :-1] > 0, ((0, 0), (1, 0)))
     start = scored & ~jnp.pad(scored[:, :-1], ((0, 0), (1, 0)))
+    total, steps = jnp.cumsum(scored, axis=1), config.steps if truth else 1
+    whole = jnp.pad(total[:, steps - 1 :], ((0, 0), (0, steps - 1))) - total + scored == steps
     if config.places == "starts":
-        # An answer may be shorter than what is asked for, but not than one token.
-        room = jnp.arange(scored.shape[1]) <= scored.shape[1] - config.steps
-        inside = jnp.pad(batch["segments"][:, :-1], ((0, 0), (1, 0))) == batch["segments"]
-        return start & inside & room & (batch["segments"] > 0)
+        return fits & start & whole
     place = jnp.arange(scored.shape[1])
     begun = jax.lax.cummax(jnp.where(start, place, -1), axis=1)
-    total = jnp.cumsum(scored, axis=1)
-    whole = jnp.pad(total[:, config.steps - 1 :], ((0, 0), (0, config.steps - 1))) - total + scored == config.steps
     return fits & scored & whole & ((place - begun) % config.stride == 0)
 
 

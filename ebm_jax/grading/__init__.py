@@ -8,4 +8,7 @@
     pass_at_k     the unbiased estimator over samples of one problem
     code_blocks   the program in a completion
     instructions  the checkable instructions of IFEval
+    sandbox       untrusted code run and tested behind walls
+    unit_tests    the tests of a program as one whole, or counted one by one
+    rewards       all of these as rewards for reinforcement learning
 """

@@ -123,6 +123,15 @@ def maths_answer(text: str) -> str | None:
     return sentence or None
 
 
+def final_answer(text: str) -> str | None:
+    """The answer that some convention marks: ``####``, a box, "the answer is"; else a text of one word, or the last number."""
+    marked = marked_number(text)
+    if marked is not None:
+        return marked
+    word = text.strip()
+    return maths_answer(text) or (word if len(word.split()) == 1 else last_number(text))
+
+
 def choice_letter(text: str, letters: str | Sequence[str] = "ABCD") -> str | None:
     """The letter a model chose, upper case; None when no rule finds one.
 

@@ -74,7 +74,7 @@ class FeatureNetwork(TransformerLM):
 
 
 class Features(NamedTuple):
-    """Features in parts (one a depth): of samples ``[B, S, (T,) G, E]`` and of the truth ``[B, S, (T,) E]``."""
+    """Features in parts, one a depth."""
 
     samples: tuple[Array, ...]
     truth: tuple[Array, ...]
@@ -97,6 +97,28 @@ def cut(weights: Params, network: FeatureNetwork) -> Params:
     return jax.tree.map(lambda w: w.astype(dtype), {"embed": weights["embed"], "stack": {"blocks": blocks}})
 
 
+def token_features(
+    network: FeatureNetwork,
+    params: Params,
+    config: FeatureConfig,
+    depths: tuple[int, ...],
+    prompt: Sequence[Array],
+    continuations_BxGxSxT: Array,
+    branches: Branches,
+) -> Features:
+    """Normalised features of every token of sampled (``[B, G, S, T, E]``) and of true continuations (``[B, S, T, E]``).
+
+    One pass gives both: the true ones are read off the prompt itself.
+    """
+    streams: Any = network.apply({"params": params}, *prompt, continuations_BxGxSxT, branches, depths, method="streams")
+    place = branches.anchor_BxS[..., None] + jnp.arange(continuations_BxGxSxT.shape[-1])
+    flat = place.reshape(place.shape[0], -1, 1)
+    wide = lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    own = [wide(x) for _, x in streams]
+    truth = [wide(jnp.take_along_axis(x, flat, axis=1).reshape(*place.shape, -1)) for x, _ in streams]
+    return Features(tuple(_normed(own, config.norm)), tuple(_normed(truth, config.norm)))
+
+
 def features(
     network: FeatureNetwork,
     params: Params,
@@ -107,30 +129,22 @@ def features(
     branches: Branches,
     last_BxGxS: Array | None = None,
 ) -> Features:
-    """Features of sampled and of true continuations from one pass; the true ones are read off the prompt itself.
+    """Features of sampled (``[B, S, (T,) G, E]``) and of true continuations (``[B, S, (T,) E]``), as the config pools them.
 
-    ``last`` is the place of each sample's last token where samples end before their T tokens do.
+    ``last`` is the place of each sample's last token, where samples end before their T tokens do.
     """
-    streams: Any = network.apply({"params": params}, *prompt, continuations_BxGxSxT, branches, depths, method="streams")
-    steps = continuations_BxGxSxT.shape[-1]
-    place = branches.anchor_BxS[..., None] + jnp.arange(steps)
-    flat = place.reshape(place.shape[0], -1, 1)
-    own = [x for _, x in streams]
-    truth = [jnp.take_along_axis(x, flat, axis=1).reshape(*place.shape, -1) for x, _ in streams]
-    if config.pool == "last":
-        own = [_at(x, last_BxGxS) if last_BxGxS is not None else x[..., -1:, :] for x in own]
-        truth = [x[..., -1:, :] for x in truth]
-    wide = lambda xs: [x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in xs]
-    own, truth = _normed(wide(own), config.norm), _normed(wide(truth), config.norm)
-    pool = {
-        "last": lambda x: x[..., 0, :],
-        "mean": lambda x: _mean(x, last_BxGxS if x.ndim == 5 else None),
-        "concat": lambda x: x.reshape(*x.shape[:-2], -1),
-        "token": lambda x: x,
-    }[config.pool]
+    found = token_features(network, params, config, depths, prompt, continuations_BxGxSxT, branches)
+
+    def pooled(x: Array, last: Array | None) -> Array:
+        if config.pool == "last":
+            return x[..., -1, :] if last is None else jnp.take_along_axis(x, last[..., None, None], axis=-2)[..., 0, :]
+        if config.pool == "mean":
+            return _mean(x, last)
+        return x.reshape(*x.shape[:-2], -1) if config.pool == "concat" else x
+
     # [B, G, S, ...] to [B, S, (T,) G, E]: a block's samples side by side.
-    beside = lambda x: jnp.moveaxis(x, 1, -2)
-    return Features(tuple(beside(pool(x)) for x in own), tuple(pool(x) for x in truth))
+    samples = tuple(jnp.moveaxis(pooled(x, last_BxGxS), 1, -2) for x in found.samples)
+    return Features(samples, tuple(pooled(x, None) for x in found.truth))
 
 
 def _normed(parts: Sequence[Array], norm: str) -> list[Array]:
@@ -141,10 +155,6 @@ def _normed(parts: Sequence[Array], norm: str) -> list[Array]:
     if norm == "joint":
         squares = [sum(squares[1:], squares[0])] * len(parts)
     return [x * jnp.where(s > 0, jax.lax.rsqrt(jnp.where(s > 0, s, 1)), 0) for x, s in zip(parts, squares, strict=True)]
-
-
-def _at(x_BxGxSxTxE: Array, last_BxGxS: Array) -> Array:
-    return jnp.take_along_axis(x_BxGxSxTxE, last_BxGxS[..., None, None], axis=3)
 
 
 def _mean(x: Array, last_BxGxS: Array | None) -> Array:

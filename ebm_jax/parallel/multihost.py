@@ -72,6 +72,12 @@ def to_global(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, Array]:
     return arrays
 
 
+def local_rows_of(array: Array) -> np.ndarray:
+    """This process's rows of an array that is split by rows as ``to_global`` splits them."""
+    shards = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
+    return np.concatenate([np.asarray(jax.device_get(shards[start])) for start in sorted(shards)])
+
+
 def barrier(name: str) -> None:
     """Waits until every process has come to the barrier called ``name``."""
     if jax.process_count() > 1:

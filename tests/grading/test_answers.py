@@ -4,7 +4,15 @@ import time
 
 import pytest
 
-from ebm_jax.grading.answers import boxed_answer, choice_letter, gsm8k_answer, last_number, maths_answer, numbers
+from ebm_jax.grading.answers import (
+    boxed_answer,
+    choice_letter,
+    final_answer,
+    gsm8k_answer,
+    last_number,
+    maths_answer,
+    numbers,
+)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +50,17 @@ def test_boxes_nest_and_the_last_whole_one_counts():
     assert boxed_answer(r"\boxed 7.") == "7"
     assert boxed_answer("nothing") is None
     assert maths_answer("The answer is $x+1$. Done") == "x+1"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("7\n#### 8", "8"), (r"7 \boxed{x+1} 9", "x+1"), ("It is 7. The answer is $x^2$.", "x^2"),
+        (r"\frac{1}{2}", r"\frac{1}{2}"), ("3 and then 4 apples", "4"), ("no idea", None), (" \n", None),
+    ],
+)  # fmt: skip
+def test_any_mark_of_a_final_answer_counts(text, answer):
+    assert final_answer(text) == answer
 
 
 @pytest.mark.parametrize(

@@ -12,17 +12,14 @@ of the whole corpus, of the first sample of every sentence: BLEU and chrF (both 
 model are present. Intervals resample sentences (Koehn 2004).
 """
 
-import re
 from collections.abc import Sequence
 
-from ebm_jax.data.languages import LANGUAGES
 from ebm_jax.errors import UserError
 from ebm_jax.evals.tasks.protocol import Example, Grade, Graded, Grading, Metric, Prompt, Sampling
 from ebm_jax.evals.tasks.rows import Row, read_rows
 from ebm_jax.evals.tasks.task import BaseTask, Work
-
-_ANNOUNCED = re.compile(r"(?:\btranslat\w*|^(?:sure|here)\b)[^:]*:\**$", re.IGNORECASE)
-_QUOTES = {'"': '"', "'": "'", "“": "”", "„": "“", "«": "»", "「": "」"}
+from ebm_jax.grading.translation import corpus_bleu, hypothesis
+from ebm_jax.languages import LANGUAGES
 
 
 class Translation(BaseTask):
@@ -64,8 +61,6 @@ class Translation(BaseTask):
         return texts.text(self.source), texts.text(self.target)
 
     def grade(self, work: Sequence[Work], grading: Grading) -> list[Grade]:
-        from ebm_jax.grading.translation import corpus_bleu
-
         grades = []
         for example, sample in work:
             said = hypothesis(sample.text, LANGUAGES[self.target], example.info["source"].strip())
@@ -100,22 +95,6 @@ class OpenSubtitles(Translation):
 
     name, local, hub = "opensubtitles", "mt_opensubtitles/test.{pair}.*", "Helsinki-NLP/open_subtitles:{sorted}"
     splits = ("test", "train")
-
-
-def hypothesis(text: str, language: str, source: str = "") -> str:
-    """The translation of ``source`` in a completion; empty where there is none."""
-    label = rf"(?:(?:the\s+)?(?:{language}\s+)?translation(?:\s+is)?|{language}|Answer|Output)"
-    for line in text.splitlines():
-        line = re.sub(rf"^\s*(\**){label}\s*(?:\1\s*:|:\s*\1)\s*", "", line, flags=re.IGNORECASE).strip()
-        if _ANNOUNCED.search(line) and not source.endswith(":"):
-            continue  # what a chat says before it translates
-        if line:
-            inner = line[1:-1]
-            enclosed = len(line) > 1 and _QUOTES.get(line[0]) == line[-1] and not {line[0], line[-1]} & set(inner)
-            if enclosed and source[:1] not in _QUOTES:
-                return inner.strip()
-            return line
-    return ""
 
 
 def _pair(task: str, pair: str) -> tuple[str, str]:

@@ -1,0 +1,257 @@
+"""What a language model's own continuations are like: their features, their worth, how often they repeat or end.
+
+The feature-matching loss by completion length (EBFT, section 4) is the U-statistic of ``losses.feature_matching``, not
+whitened, at temperature 1, under a feature network that all compared models share. Rows, anchors and random numbers depend on
+the config alone, so models are compared in pairs; everything is kept for each anchor.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import comb
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ebm_jax.algorithms.answers import AnswerGrader
+from ebm_jax.algorithms.token_log_probs import token_log_probs
+from ebm_jax.algorithms.token_nll import token_nll
+from ebm_jax.data.splits import SPLITS
+from ebm_jax.decoding.anchors import AnchorConfig, branches_of, prompt_of
+from ebm_jax.decoding.rollout import rollout
+from ebm_jax.decoding.sampling import SamplingConfig
+from ebm_jax.errors import UserError
+from ebm_jax.grading.rewards import RewardConfig
+from ebm_jax.losses import feature_matching as matching
+from ebm_jax.models.features import FeatureConfig, Features, feature_network, token_features
+from ebm_jax.models.lm import TransformerLM
+from ebm_jax.types import Array, Batch, Params, PRNGKey
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchingConfig:
+    """On what continuations the feature-matching loss is measured."""
+
+    lengths: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    """Completion lengths in tokens, rising."""
+    samples: int = 4
+    anchors: int = 2048
+    """How many prompts are continued, at least (fewer where the split has no more)."""
+    per_row: int = 8
+    """At most so many of one row, at random places."""
+    places: str = "random"
+    """``random`` or ``answers``, as ``AnchorConfig.places``."""
+    split: str = "validation"
+    batch_size: int = 8
+    temperature: float = 1.0
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    """``last``: features of a completion's last token; ``mean``: the mean over its tokens."""
+
+    def __post_init__(self) -> None:
+        if not self.lengths or list(self.lengths) != sorted(set(self.lengths)) or self.lengths[0] < 1:
+            raise UserError(f"matching.lengths={self.lengths} must be rising numbers of tokens, from 1 on")
+        for name, least in (("samples", 2), ("anchors", 1), ("per_row", 1), ("batch_size", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"matching.{name}={getattr(self, name)} must be at least {least}")
+        if self.split not in SPLITS:
+            raise UserError(f"matching.split={self.split!r} is not one of {', '.join(SPLITS)}")
+        if self.temperature <= 0:
+            raise UserError(f"matching.temperature={self.temperature} must be positive: features are of samples")
+        if self.features.pool not in ("last", "mean"):
+            raise UserError(f"matching.features.pool={self.features.pool!r} is not one of last, mean")
+        if self.places not in ("random", "answers"):
+            raise UserError(f"matching.places={self.places!r} is not one of random, answers")
+
+    @property
+    def branching(self) -> AnchorConfig:
+        return AnchorConfig(steps=self.lengths[-1], stride=1, prefix=1, places=self.places, most=self.per_row)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """A task's metric: what continuations of held-out rows, or answers to held-out questions, are worth."""
+
+    reward: RewardConfig = field(default_factory=lambda: RewardConfig(kind="bleu"))
+    anchors: AnchorConfig = field(default_factory=lambda: AnchorConfig(places="starts", steps=64, most=4))
+    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=0.0))
+    samples: int = 1
+    """With several, also the best of 1, 2, 4, ... of them."""
+    rows: int = 256
+    split: str = "validation"
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if self.samples > 1 and self.sampling.temperature == 0:
+            raise UserError(f"task.samples={self.samples} of temperature 0 are all the same: set a temperature")
+
+
+class Measured(NamedTuple):
+    """Per anchor, A anchors in the order of rows: what ``MatchingEvaluator`` found."""
+
+    row_A: np.ndarray
+    """Number of the row, by which anchors that depend on each other are known."""
+    matching_AxL: np.ndarray
+    """Feature-matching loss at each length."""
+    whitened_AxL: np.ndarray
+    """``-mean(a - d / 2)`` with whitened features, the paper's own metric (eq. 53)."""
+    duplicates_AxL: np.ndarray
+    """Share of pairs of samples that are equal so far."""
+    ended_AxL: np.ndarray
+    """Share of samples with an end-of-text token so far."""
+    gap_A: np.ndarray
+    """Mean difference of the sampler's log-probability of a token and that of one full pass."""
+    tokens_AxGxT: np.ndarray
+    anchor_A: np.ndarray
+    nll: dict[str, tuple[float, float]]
+    """Cross-entropy at temperature 1, sum and weight, of ``scored`` tokens and of ``all``."""
+
+
+class MatchingEvaluator:
+    """One compiled function for models of one shape."""
+
+    def __init__(self, network: TransformerLM, config: MatchingConfig, end: int | None, place: Any) -> None:
+        of = config.features
+        self.config, self._place = config, place
+        self._network, self._end = network, end
+        self.feature_network = feature_network(of, network.config, network.vocab_size)
+        self._depths = of.layers((of.model or network.config).resolved_depth)
+        self._measure = jax.jit(self._of_batch)
+
+    def __call__(
+        self, params: Params, features: Params, batches: Iterable[Mapping[str, Any]], key: PRNGKey
+    ) -> Measured:
+        """Continues rows until there are enough anchors; ``features`` are the feature network's own parameters."""
+        found: list[Measured] = []
+        sums = {"scored": np.zeros(2), "all": np.zeros(2)}
+        number = 0
+        for batch in batches:
+            out = jax.device_get(self._measure(params, features, self._place(batch), key))
+            there = out.pop("there") > 0
+            for name, total in sums.items():
+                total += np.asarray(out.pop(f"nll_{name}"), np.float64)
+            row = np.broadcast_to(np.asarray(batch["index"])[:, None], there.shape)
+            kept = {name: x[there] for name, x in out.items()}
+            found.append(Measured(row_A=row[there], nll={}, **kept))
+            number += len(found[-1].row_A)
+            if number >= self.config.anchors:
+                break
+        if not number:
+            raise UserError(
+                f"no row of the {self.config.split} split has room for {self.config.lengths[-1]} tokens behind an anchor:"
+                " use shorter matching.lengths or longer documents"
+            )
+        joined = {name: np.concatenate([getattr(m, name) for m in found]) for name in Measured._fields if name != "nll"}
+        nll = {name: (float(total[0]), float(total[1])) for name, total in sums.items()}
+        return Measured(**joined, nll=nll)
+
+    def _of_batch(self, params: Params, weights: Params, batch: Batch, key: PRNGKey) -> dict[str, Any]:
+        c = self.config
+        anchors = c.branching
+        branches, prompt = branches_of(batch, anchors, key), prompt_of(batch, anchors)
+        how = SamplingConfig(temperature=c.temperature)
+        made, log_probs = rollout(self._network, params, prompt, branches, how, c.samples, key, batch["index"])
+        variables = {"params": params}
+        hidden, later = cast(Any, self._network).apply(variables, *prompt, made, branches, method="branched")
+        flat = later[..., :-1, :].reshape(later.shape[0], -1, later.shape[-1])
+        again = token_log_probs(
+            self._network, params, flat, made[..., 1:].reshape(len(made), -1, 1), c.temperature
+        ).log_probs_BxTxK.reshape(made[..., 1:].shape)
+        nll_BxP = token_nll(self._network, params, hidden, batch["targets"])
+        real = (batch["segments"] > 0).astype(jnp.float32)
+        phi = token_features(
+            self.feature_network, weights, c.features, self._depths, prompt, made, branches
+        )  # [B, G, S, T, E] and [B, S, T, E] in parts
+        at = jnp.asarray(c.lengths) - 1
+        phi = Features(*(tuple(_pooled(x, c.features.pool)[..., at, :] for x in part) for part in phi))
+        grams = matching.grams([jnp.moveaxis(x, 1, -2) for x in phi.samples], phi.truth)  # [B, S, L, ...]
+        white = matching.rewards(grams, whiten="feature_axis", whiten_scale="1/n")
+        whitened = -jnp.mean(white.alignment_XxG - white.diversity_XxG / 2, -1)
+        same = jnp.cumprod(made[:, :, None] == made[:, None], axis=-1)
+        pairs = (jnp.sum(same, (1, 2)) - c.samples) / (c.samples * (c.samples - 1))
+        ended = jnp.cumsum(made == (-1 if self._end is None else self._end), -1) > 0
+        return {
+            "there": branches.there_BxS,
+            "anchor_A": branches.anchor_BxS,
+            "matching_AxL": matching.matching_loss(grams),
+            "whitened_AxL": whitened,
+            "duplicates_AxL": pairs[..., at],
+            "ended_AxL": jnp.mean(ended, 1)[..., at],
+            "gap_A": jnp.mean(log_probs[..., 1:] - again, (1, 3)),
+            "tokens_AxGxT": jnp.moveaxis(made, 1, 2),
+            "nll_scored": jnp.stack([jnp.sum(nll_BxP * batch["weights"]), jnp.sum(batch["weights"])]),
+            "nll_all": jnp.stack([jnp.sum(nll_BxP * real), jnp.sum(real)]),
+        }
+
+
+class TaskEvaluator:
+    """Samples and grades; one compiled sampler for models of one shape."""
+
+    def __init__(self, network: TransformerLM, config: TaskConfig, data: Any, place: Any) -> None:
+        self.config, self._place, self._network = config, place, network
+        self._grader = AnswerGrader(config.reward, config.anchors, data, config.split)
+        self._sample = jax.jit(self._sampled)
+
+    def __call__(self, params: Params, batches: Iterable[Mapping[str, Any]], key: PRNGKey) -> "Scores":
+        """Rewards of every block of the rows, ``[A, samples]``."""
+        rows: list[np.ndarray] = []
+        rewards: list[np.ndarray] = []
+        failures: dict[str, int] = {}
+        texts: list[tuple[str, ...]] = []
+        for batch in batches:
+            plain = {name: value for name, value in batch.items() if name != "examples"}
+            made, anchor, there = jax.device_get(self._sample(params, self._place(plain), key))
+            reward, graded = self._grader(batch, made, anchor, there)
+            rows.append(np.broadcast_to(np.asarray(batch["index"])[:, None], there.shape)[there > 0])
+            rewards.append(np.moveaxis(reward, 1, -1)[there > 0])
+            for reason, count in graded.failures.items():
+                failures[reason] = failures.get(reason, 0) + count
+            for b, s in np.argwhere(there > 0):
+                place = self._grader.place(batch, int(b), int(s), int(anchor[b, s]))
+                before = np.asarray(batch["inputs"])[b, max(0, anchor[b, s] - 48) : anchor[b, s]]
+                texts.append((self._grader.text(before), place.reference, self._grader.text(made[b, 0, s])))
+        if not rows or not sum(map(len, rows)):
+            raise UserError(f"the {self.config.split} split has nothing to ask: no row has a place for an answer")
+        return Scores(np.concatenate(rows), np.concatenate(rewards), failures, texts)
+
+    def _sampled(self, params: Params, batch: Batch, key: PRNGKey) -> tuple[Array, Array, Array]:
+        c = self.config
+        truth = c.anchors.places != "starts"
+        branches, prompt = branches_of(batch, c.anchors, key, truth), prompt_of(batch, c.anchors)
+        made = rollout(self._network, params, prompt, branches, c.sampling, c.samples, key, batch["index"])
+        return made.tokens, branches.anchor_BxS, branches.there_BxS
+
+
+class Scores(NamedTuple):
+    """Rewards of A blocks, in the order of rows."""
+
+    row_A: np.ndarray
+    reward_AxG: np.ndarray
+    failures: dict[str, int]
+    """Samples that could not be graded, by reason."""
+    texts: list[tuple[str, ...]]
+    """The end of the prompt, the true continuation, and the first sample."""
+
+    def best_of(self, k: int) -> np.ndarray:
+        """The expected best of k samples, ``[A]``, unbiased; of rewards 0 and 1: pass@k (Chen et al. 2021)."""
+        return best_of(self.reward_AxG, k)
+
+
+def best_of(reward_AxG: np.ndarray, k: int) -> np.ndarray:
+    """``E[max of k of the n samples]``, ``sum_i r_(i) C(i - 1, k - 1) / C(n, k)`` over the rising rewards, ``[A]``.
+
+    Raises:
+      UserError: there are fewer than k samples.
+    """
+    samples = reward_AxG.shape[-1]
+    if not 1 <= k <= samples:
+        raise UserError(f"the best of {k} needs as many samples, and there are {samples}")
+    weights = np.array([comb(i, k - 1) for i in range(samples)], np.float64) / comb(samples, k)
+    return np.sort(reward_AxG.astype(np.float64), axis=-1) @ weights
+
+
+def _pooled(x: Array, pool: str) -> Array:
+    """Features of every length's completion, along the axis of time (the last but one)."""
+    if pool == "last":
+        return x
+    return jnp.cumsum(x, -2) / jnp.arange(1, x.shape[-2] + 1)[:, None]
