@@ -21,11 +21,11 @@ import jax.numpy as jnp
 from ebm_jax.algorithm import BatchSpec, OtherNetwork, Variables
 from ebm_jax.algorithms.adapted import BASE, initial
 from ebm_jax.algorithms.policy_gradient import TOLD, PolicyConfig, PolicyGradient, per_row
-from ebm_jax.decoding.anchors import AnchorConfig, prompt_of
+from ebm_jax.decoding.anchors import AnchorConfig, prompt_of, true_continuations
 from ebm_jax.decoding.sampling import SamplingConfig
 from ebm_jax.errors import UserError
 from ebm_jax.losses import feature_matching as matching
-from ebm_jax.models.features import FeatureConfig, cut, feature_network, features
+from ebm_jax.models.features import Ends, FeatureConfig, cut, feature_network, features
 from ebm_jax.models.lm import TransformerLM
 from ebm_jax.models.transformer import TransformerConfig
 from ebm_jax.nn.branches import Branches
@@ -160,12 +160,13 @@ class EBFT(PolicyGradient):
     def grams(self, frozen: PyTree, batch: Batch, made_BxGxSxT: Array, branches: Branches) -> matching.Grams:
         """Inner products of the features of every block's samples and of the truth, ``[B, S, G, G]`` (``[B, S, T, G, G]``)."""
         c = self.config
-        last = None
-        if c.end == "mask_after":
-            last = (jnp.sum(self.counted(made_BxGxSxT, branches), -1) - 1).clip(0).astype(jnp.int32)
         prompt = prompt_of(batch, c.anchors)
         weights = cut(frozen[BASE], self.feature_network) if self.shares_base else frozen[FEATURES]
-        found = features(self.feature_network, weights, c.features, self.depths, prompt, made_BxGxSxT, branches, last)
+        ends = None
+        if c.end == "mask_after":
+            texts = made_BxGxSxT, true_continuations(prompt.tokens, branches)
+            ends = Ends(*(jnp.sum(self.reached(text), -1).astype(jnp.int32) - 1 for text in texts))
+        found = features(self.feature_network, weights, c.features, self.depths, prompt, made_BxGxSxT, branches, ends)
         return matching.grams(*found)
 
     def rewards(self, frozen: PyTree, batch: Batch, made: Array, branches: Branches) -> Scored:
