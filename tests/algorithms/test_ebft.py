@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ebm_jax.algorithms.ebft import Scored
+from ebm_jax.algorithms.policy_gradient import TOLD
 from ebm_jax.decoding.anchors import AnchorConfig, branches_of
 from ebm_jax.decoding.sampling import SamplingConfig
 from ebm_jax.losses import feature_matching as matching
@@ -37,7 +38,6 @@ def with_samples(batch, made, seed=4):
         "continuations": jnp.asarray(made, jnp.int32),
         "advantages": jnp.asarray(rng.standard_normal(made.shape)),
         "sampler_log_probs": jnp.asarray(rng.standard_normal(made.shape)),
-        "told": {},
     }
 
 
@@ -200,9 +200,9 @@ def test_only_blocks_that_are_there_count():
     there, weights, told = jit(found)()
     assert there.tolist() == [[1, 1], [0, 1]]
     assert weights.shape == made.shape and weights.sum((1, 3)).tolist() == [[9, 9], [0, 9]]
-    assert told["reward"][:, 1].tolist() == [6, 3] and told["matching_loss"][:, 1].tolist() == [2, 1]
+    assert told[TOLD + "reward"][:, 1].tolist() == [6, 3] and told[TOLD + "matching_loss"][:, 1].tolist() == [2, 1]
     # Of each row's samples that count, how many have an end.
-    assert told["ended"].tolist() == [[2, 6], [0, 3]]
+    assert told[TOLD + "ended"].tolist() == [[2, 6], [0, 3]]
 
 
 def mixed_rows():
@@ -323,6 +323,10 @@ def gradients_of_a_step(algorithm):
     return jit(lambda variables: jax.value_and_grad(step, has_aux=True)(variables.params, variables))
 
 
+def told_of(batch):
+    return {name.removeprefix(TOLD): value for name, value in batch.items() if name.startswith(TOLD)}
+
+
 def largest(tree):
     return max(np.abs(leaf).max() for leaf in jax.tree.leaves(tree))
 
@@ -335,10 +339,10 @@ def test_equal_samples_and_features_of_zero_teach_nothing():
     variables, step = variables_of(algorithm), gradients_of_a_step(algorithm)
     for frozen in (variables.frozen, jax.tree.map(jnp.zeros_like, variables.frozen)):
         (loss, batch), slope = step(variables.replace(frozen=frozen))
-        assert np.isfinite(loss) and np.isfinite(largest(batch["told"]))
+        assert np.isfinite(loss) and np.isfinite(largest(told_of(batch)))
         assert not np.asarray(batch["advantages"]).any()
         assert largest(slope) == 0
-        duplicates = batch["told"]["duplicates"]
+        duplicates = told_of(batch)["duplicates"]
         assert (duplicates[:, 0] == duplicates[:, 1]).all()
 
 
@@ -346,6 +350,6 @@ def test_a_single_sample_has_its_alignment():
     algorithm = ebft(samples=1)
     (loss, batch), slope = gradients_of_a_step(algorithm)(variables_of(algorithm))
     assert np.isfinite(loss) and 0 < largest(slope) < np.inf
-    told = batch["told"]
+    told = told_of(batch)
     np.testing.assert_allclose(batch["advantages"][..., 0].sum((1, 2)), told["alignment"][:, 0], rtol=1e-6)
     assert not told["diversity"][:, 0].any() and "matching_loss" not in told

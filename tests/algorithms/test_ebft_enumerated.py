@@ -68,7 +68,6 @@ class Enumerated:
             "continuations": self.made,
             "advantages": jnp.broadcast_to(values, self.made.shape),
             "sampler_log_probs": jnp.zeros(self.made.shape),
-            "told": {},
         }
         output = self.algorithm.loss(params, self.variables, batch, root_key(0), 0)
         return output.terms["policy"].coef * output.terms["policy"].value.mean()
