@@ -67,6 +67,11 @@ class EBFTConfig(PolicyConfig):
             raise UserError(
                 f"algorithm.alpha={self.alpha} and algorithm.alignment={self.alignment} must not be negative"
             )
+        if self.features.model is not None and self.features.weights == "initial":
+            raise UserError(
+                "algorithm.features.model describes another network than the run's: name its weights in"
+                " algorithm.features.weights, or set that to random"
+            )
         if not 0 < self.whiten_tolerance < 1:
             raise UserError(f"algorithm.whiten_tolerance={self.whiten_tolerance} must lie between 0 and 1")
 
