@@ -222,4 +222,5 @@ class EBFT(PolicyGradient):
             told["matching_loss"] = (matching.matching_loss(scored.grams), each[..., 0])
         if self.end is not None:
             told["ended"] = (jnp.any(made == self.end, -1).astype(jnp.float32), there[:, None])
-        return {TOLD + name: per_row(jnp.asarray(x, jnp.float32), w) for name, (x, w) in told.items()}
+        wide = lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        return {TOLD + name: per_row(wide(x), w) for name, (x, w) in told.items()}
