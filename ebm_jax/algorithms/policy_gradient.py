@@ -121,7 +121,7 @@ class PolicyGradient(SFT):
             )
 
     def init(self, key: PRNGKey, spec: BatchSpec) -> Variables:
-        self.config.anchors.blocks(spec.context)
+        self.config.anchors.blocks(spec.context, self.reads_truth)
         variables = super().init(key, spec)
         if not self.config.kl:
             return variables

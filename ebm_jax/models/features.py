@@ -48,21 +48,20 @@ class FeatureConfig:
             raise UserError(f"features.depths={self.depths} must name at least one depth, each above 0")
         if bad := [d for d in self.depths if d >= 1 and d != int(d)]:
             raise UserError(f"features.depths: {bad} are neither shares below 1 nor whole numbers of blocks")
+        if len(set(self.depths)) < len(self.depths):
+            raise UserError(f"features.depths={self.depths} names a depth twice: leave duplicates out")
 
     def layers(self, depth: int) -> tuple[int, ...]:
         """The depths of a network of ``depth`` blocks, rising: shares are rounded down, and at least 1.
 
+        In a shallow network several shares are the same block, whose features then count as often (in the published code too).
+
         Raises:
-          UserError: two depths are the same block, whose features would count twice; or one does not exist.
+          UserError: there is no such block.
         """
         found = [max(1, math.floor(d * depth + 1e-9)) if d < 1 else int(d) for d in self.depths]
         if beyond := [d for d in found if d > depth]:
             raise UserError(f"features.depths: the network has {depth} blocks, not {max(beyond)}")
-        if len(set(found)) < len(found):
-            raise UserError(
-                f"features.depths={self.depths} are the blocks {found} of a network of {depth}: a block counts once;"
-                " leave duplicates out"
-            )
         return tuple(sorted(found))
 
 
