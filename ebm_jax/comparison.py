@@ -131,6 +131,7 @@ def with_steps(config: ExperimentConfig, steps: int | None) -> ExperimentConfig:
         steps=steps,
         eval_every=longer(config.train.eval_every),
         checkpoint_every=longer(config.train.checkpoint_every),
+        checkpoint_at=tuple(sorted({longer(step) for step in config.train.checkpoint_at})),
     )
     return dataclasses.replace(config, optim=optim, train=train)
 

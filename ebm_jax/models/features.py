@@ -79,6 +79,13 @@ class Features(NamedTuple):
     truth: tuple[Array, ...]
 
 
+class Ends(NamedTuple):
+    """The places of last tokens, where texts end before their T tokens do."""
+
+    samples_BxGxS: Array
+    truth_BxS: Array
+
+
 def feature_network(config: FeatureConfig, model: TransformerConfig, vocab_size: int) -> FeatureNetwork:
     """The module, cut behind the deepest block that is read."""
     model = config.model or model
@@ -126,24 +133,27 @@ def features(
     prompt: Sequence[Array],
     continuations_BxGxSxT: Array,
     branches: Branches,
-    last_BxGxS: Array | None = None,
+    ends: Ends | None = None,
 ) -> Features:
     """Features of sampled (``[B, S, (T,) G, E]``) and of true continuations (``[B, S, (T,) E]``), as the config pools them.
 
-    ``last`` is the place of each sample's last token, where samples end before their T tokens do.
+    With ``ends``, tokens behind them have no features.
     """
     found = token_features(network, params, config, depths, prompt, continuations_BxGxSxT, branches)
 
     def pooled(x: Array, last: Array | None) -> Array:
         if config.pool == "last":
             return x[..., -1, :] if last is None else jnp.take_along_axis(x, last[..., None, None], axis=-2)[..., 0, :]
+        if last is not None:
+            x = jnp.where((jnp.arange(x.shape[-2]) <= last[..., None])[..., None], x, 0)
         if config.pool == "mean":
-            return _mean(x, last)
+            return jnp.sum(x, -2) / (x.shape[-2] if last is None else last[..., None] + 1)
         return x.reshape(*x.shape[:-2], -1) if config.pool == "concat" else x
 
+    own, true = ends if ends is not None else (None, None)
     # [B, G, S, ...] to [B, S, (T,) G, E]: a block's samples side by side.
-    samples = tuple(jnp.moveaxis(pooled(x, last_BxGxS), 1, -2) for x in found.samples)
-    return Features(samples, tuple(pooled(x, None) for x in found.truth))
+    samples = tuple(jnp.moveaxis(pooled(x, own), 1, -2) for x in found.samples)
+    return Features(samples, tuple(pooled(x, true) for x in found.truth))
 
 
 def _normed(parts: Sequence[Array], norm: str) -> list[Array]:
@@ -154,10 +164,3 @@ def _normed(parts: Sequence[Array], norm: str) -> list[Array]:
     if norm == "joint":
         squares = [sum(squares[1:], squares[0])] * len(parts)
     return [x * jnp.where(s > 0, jax.lax.rsqrt(jnp.where(s > 0, s, 1)), 0) for x, s in zip(parts, squares, strict=True)]
-
-
-def _mean(x: Array, last_BxGxS: Array | None) -> Array:
-    if last_BxGxS is None:
-        return jnp.mean(x, axis=-2)
-    there = jnp.arange(x.shape[-2]) <= last_BxGxS[..., None]
-    return jnp.sum(jnp.where(there[..., None], x, 0), -2) / jnp.sum(there, -1)[..., None]

@@ -9,7 +9,7 @@ from ebm_jax.algorithms.ebft import EBFT, FEATURES, EBFTConfig
 from ebm_jax.decoding.anchors import AnchorConfig, branches_of, prompt_of, true_continuations
 from ebm_jax.decoding.sampling import SamplingConfig
 from ebm_jax.errors import UserError
-from ebm_jax.models.features import FeatureConfig, cut, feature_network, features, token_features
+from ebm_jax.models.features import Ends, FeatureConfig, cut, feature_network, features, token_features
 from ebm_jax.models.transformer import TransformerConfig
 from ebm_jax.precision import Precision
 from tests import tiny
@@ -124,30 +124,36 @@ def test_lengths():
 def test_pooling():
     name, depths = "window", (1.0, 2.0)
     _, tokens = found(name, depths)
-    last = jnp.asarray(np.random.default_rng(5).integers(0, STEPS, (len(SEGMENTS), SAMPLES, BLOCKS)))
-    there = (np.arange(STEPS) <= np.asarray(last)[..., None])[..., None]
+    rng = np.random.default_rng(5)
+    last = rng.integers(0, STEPS, (len(SEGMENTS), SAMPLES, BLOCKS)), rng.integers(0, STEPS, (len(SEGMENTS), BLOCKS))
     beside = lambda x: np.moveaxis(x, 1, -2)
-    at = lambda x: np.take_along_axis(x, np.asarray(last)[..., None, None], axis=3)[..., 0, :]
+    whole = lambda x, _: x
+    cut = lambda x, last: x * (np.arange(STEPS) <= last[..., None])[..., None]
+    at = lambda x, last: np.take_along_axis(x, last[..., None, None], axis=-2)[..., 0, :]
+    flat = lambda x: x.reshape(*x.shape[:-2], -1)
     expected = {
-        ("last", None): lambda x: x[..., -1, :],
-        ("last", "cut"): at,
-        ("mean", None): lambda x: x.mean(-2),
-        ("mean", "cut"): lambda x: (x * there).sum(-2) / there.sum(-2),
-        ("concat", None): lambda x: x.reshape(*x.shape[:-2], -1),
-        ("token", None): lambda x: x,
+        ("last", False): lambda x, _: x[..., -1, :],
+        ("last", True): at,
+        ("mean", False): lambda x, _: x.mean(-2),
+        ("mean", True): lambda x, last: cut(x, last).sum(-2) / (last[..., None] + 1),
+        ("concat", False): lambda x, _: flat(x),
+        ("concat", True): lambda x, last: flat(cut(x, last)),
+        ("token", False): whole,
+        ("token", True): cut,
     }
     (network, weights, _, *rest), _ = found(name, depths)
 
     @tiny.jit
     def run(weights):
         configs = {how: FeatureConfig(depths=depths, dtype="float64", pool=how[0]) for how in expected}
-        return [features(network, weights, c, *rest, last if how[1] else None) for how, c in configs.items()]
+        ends = Ends(*map(jnp.asarray, last))
+        return [features(network, weights, c, *rest, ends if how[1] else None) for how, c in configs.items()]
 
-    for ours, ((pool, _), of) in zip(run(weights), expected.items(), strict=True):
+    for ours, of in zip(run(weights), expected.values(), strict=True):
         for part in range(2):
             samples, truth = np.asarray(tokens.samples[part]), np.asarray(tokens.truth[part])
-            np.testing.assert_allclose(ours.samples[part], beside(of(samples)), rtol=0, atol=1e-14)
-            np.testing.assert_allclose(ours.truth[part], expected[pool, None](truth), rtol=0, atol=1e-14)
+            np.testing.assert_allclose(ours.samples[part], beside(of(samples, last[0])), rtol=0, atol=1e-14)
+            np.testing.assert_allclose(ours.truth[part], of(truth, last[1]), rtol=0, atol=1e-14)
 
 
 @pytest.mark.usefixtures("x64")
