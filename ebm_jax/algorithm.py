@@ -112,6 +112,11 @@ class Algorithm:
     def meet(self, data: Any) -> None:
         """Shown the run's data once, before anything runs: its tokenizer, and what completions are checked against."""
 
+    @property
+    def deploys_frozen(self) -> bool:
+        """Whether ``deployed`` reads ``frozen``."""
+        return False
+
     def deployed(self, params: Params, frozen: PyTree) -> Params:
         """What a trained network runs on by itself, without ``frozen``: adapters merged into the weights they adapt."""
         return params

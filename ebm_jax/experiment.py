@@ -48,7 +48,7 @@ from ebm_jax.training.profiling import Profiler
 from ebm_jax.training.program import Program, build_program
 from ebm_jax.training.progress import Meter, Progress
 from ebm_jax.training.record import MetricsWriter, write_result, write_run_record
-from ebm_jax.training.startup import check_frozen, frozen_networks, has_frozen, read_weights, start_run
+from ebm_jax.training.startup import Source, check_frozen, frozen_networks, read_weights, start_run
 from ebm_jax.training.state import TrainState, frozen_hash
 from ebm_jax.types import Params
 
@@ -217,7 +217,7 @@ def open_run(workdir: Path, step: int | None = None) -> tuple[Experiment, Params
     program = experiment.program
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         found, params = checkpoints.restore_params(program.abstract.params, step=step)
-        meta = checkpoints.read_meta(found) if has_frozen(program) else {}
+        meta = checkpoints.read_meta(found) if program.algorithm.deploys_frozen else {}
     if meta:
         # A checkpoint names its frozen networks by their hash; they are read from where the run began.
         weights = _origins(config).get("weights")
@@ -289,7 +289,7 @@ def _origins(config: ExperimentConfig) -> dict[str, Any]:
     if config.continue_from:
         origins["continue_from"] = Path(config.continue_from)
     if config.weights:
-        origins["weights"] = starting_weights(config.weights, config.model)
+        origins["weights"] = weights_of(config.weights, config.model)
     return origins
 
 
@@ -301,8 +301,29 @@ def _others(experiment: Experiment) -> dict[str, Any]:
         source = base_of(config.weights) if network.weights == "base" else network.weights
         if source is not None:
             check_tokenizer(source, experiment.data.tokenizer)
-            sources[name] = starting_weights(source, network.model)
+            sources[name] = weights_of(source, network.model)
     return sources
+
+
+def weights_of(name: str, model: TransformerConfig) -> Source:
+    """Where the weights are that ``weights=`` names; those of a run that trained adapters are merged with what they adapt."""
+    source = starting_weights(name, model)
+    if callable(source) or not (source / RUN).is_file():
+        return source
+    if getattr(stored_config(source).algorithm, "lora", None) is None:
+        return source
+
+    def merged(shapes: Params) -> Params:
+        params = open_run(source)[1]
+        theirs, ours = (
+            {jax.tree_util.keystr(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+            for tree in (params, shapes)
+        )
+        if wrong := [place for place, shape in ours.items() if theirs.get(place) != shape]:
+            raise UserError(f"{source} does not fit the model: {wrong[0]} is {theirs.get(wrong[0], 'absent')} there")
+        return {part: params[part] for part in shapes}
+
+    return merged
 
 
 def base_of(weights: str | None) -> str | None:

@@ -48,6 +48,10 @@ class Adapted(Algorithm):
     def freeze(self, weights: Params | None, others: Mapping[str, Params] | None = None) -> PyTree:
         return None if self.lora is None or weights is None else {BASE: self._trunk(weights)}
 
+    @property
+    def deploys_frozen(self) -> bool:
+        return self.lora is not None
+
     def deployed(self, params: Params, frozen: PyTree) -> Params:
         """The network's weights: ``params`` themselves where nothing is frozen, adapters merged where the base is."""
         if frozen is None or self.lora is None:

@@ -82,6 +82,18 @@ def test_adapters_start_resume_and_are_merged_when_opened(folder, capsys):
     assert json.loads((run / "evaluation.json").read_text())["splits"]["validation"]["nll"][0] > 0
 
 
+def test_a_run_may_begin_with_what_adapters_made(folder, tmp_path, capsys):
+    assert tune(folder, tmp_path / "adapted", *LORA) == 0
+    _, merged, _ = open_run(tmp_path / "adapted")
+    assert train(folder, tmp_path / "on", f"weights={tmp_path}/adapted", "optim.peak_lr=1e-12", "train.steps=1") == 0
+    _, params, _ = open_run(tmp_path / "on")
+    for ours, theirs in zip(jax.tree.leaves(params), jax.tree.leaves(merged), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-9)
+    capsys.readouterr()
+    assert train(folder, tmp_path / "other", f"weights={tmp_path}/adapted", "model.width=8", "model.heads=2") == 2
+    assert "does not fit the model" in capsys.readouterr().err
+
+
 def test_tasks_are_asked_of_the_checkpoint_that_is_meant(folder, tmp_path, capsys):
     run = tmp_path / "run"
     # 16 positions, so that one question of the two fits.
