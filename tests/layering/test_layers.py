@@ -31,7 +31,18 @@ LAYERS = (
     ("decoding", "interop"),
     ("algorithms",),
     ("training", "evals", "reporting"),
-    ("experiment", "evaluation", "generation", "language_model", "reward", "study", "comparison", "cli", "sweeps", "dryrun"),
+    (
+        "experiment",
+        "evaluation",
+        "generation",
+        "language_model",
+        "reward",
+        "study",
+        "comparison",
+        "cli",
+        "sweeps",
+        "dryrun",
+    ),
 )
 LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names}
 PLAIN_VALUES = 0
