@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from ebm_jax import rng
 from ebm_jax.data.digests import fingerprint
-from ebm_jax.errors import UserError
+from ebm_jax.errors import NonFiniteError, UserError
 from ebm_jax.evals.continuations import MatchingConfig, MatchingEvaluator, Measured, Scores, TaskConfig, TaskEvaluator
 from ebm_jax.experiment import ExperimentConfig, base_of, check_tokenizer, open_experiment, open_run, run_training
 from ebm_jax.interop.starting_weights import starting_weights
@@ -92,14 +92,26 @@ class Comparison:
         return next(iter(self.methods.values()))
 
 
+class Outcome(NamedTuple):
+    """How a comparison's command ended."""
+
+    stopped: bool
+    """By a signal, in the middle of a run."""
+    failed: list[str]
+    """Runs that became NaN or infinite, with the reason."""
+
+
 def run_comparison(
     comparison: Comparison,
     workdir: Path,
     argv: Sequence[str] = (),
     only: Sequence[str] = (),
     report: Callable[[str], None] = print,
-) -> bool:
-    """Trains and measures what is not trained and measured yet; ``only`` names some methods. False where a signal ended it."""
+) -> Outcome:
+    """Trains and measures what is not trained and measured yet; ``only`` names some methods.
+
+    A run that becomes NaN or infinite is told of, and the others go on.
+    """
     if unknown := [name for name in only if name not in comparison.methods]:
         raise UserError(f"{', '.join(unknown)}: the methods are {', '.join(comparison.methods)}")
     chosen = {name: config for name, config in comparison.methods.items() if not only or name in only}
@@ -112,9 +124,9 @@ def run_comparison(
         if _agree(_measured(workdir / BASE, made_by)):
             say(f"{workdir / BASE}: measured before")
         else:
-            say(f"{workdir / BASE}: measured")
             evaluation(workdir / BASE, evaluation.weights(start, comparison.first.model), {"method": BASE, **made_by})
-    steps = matched_steps(comparison, tuple(chosen))
+            say(f"{workdir / BASE}: measured")
+    steps, failed = matched_steps(comparison, tuple(chosen)), list[str]()
     for method, config in chosen.items():
         for seed in comparison.seeds:
             folder = workdir / method / f"seed={seed}"
@@ -124,16 +136,26 @@ def run_comparison(
             if _agree(_measured(folder, made_by)):
                 say(f"{folder}: measured before")
                 continue
-            if run_training(own, folder, argv).step < own.train.steps:
-                say(f"{folder}: stopped before its last step; the same command goes on")
-                return False
+            try:
+                step = run_training(own, folder, argv).step
+            except NonFiniteError as error:
+                failed.append(f"{folder}: {error}")
+                say(failed[-1])
+                continue
+            if step > own.train.steps:
+                raise UserError(
+                    f"{folder} is at step {step}, behind train.steps={own.train.steps}: use another workdir"
+                )
+            if step < own.train.steps:
+                say(f"{folder}: stopped at step {step} of {own.train.steps}; the same command goes on")
+                return Outcome(stopped=True, failed=failed)
             experiment, params, step = open_run(folder)
             flops = experiment.training_flops()
             told = {"method": method, "seed": seed, "step": step, "parameters": experiment.parameters()}
             told |= {"flops": flops * step, "flops_per_step": flops, **made_by}
             evaluation(folder, params, told)
             say(f"{folder}: measured")
-    return True
+    return Outcome(stopped=False, failed=failed)
 
 
 def matched_steps(comparison: Comparison, among: Sequence[str] | None = None) -> dict[str, int]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ebm_jax import cli
 from ebm_jax.comparison import Comparison, run_comparison
-from ebm_jax.errors import UserError
+from ebm_jax.errors import NonFiniteError, UserError
 from ebm_jax.experiment import ExperimentConfig, run_training
 from ebm_jax.overrides import override, split_assignment
 from ebm_jax.parallel.multihost import initialize, is_main
@@ -51,12 +51,15 @@ def main(argv: list[str]) -> int:
     workdir = Path(parts.options.get("workdir") or f"runs/{comparison.name}")
     only = [name for name in parts.options.get("only", "").split(",") if name]
     initialize()
-    if run_comparison(comparison, workdir, argv, only) and is_main():
+    outcome = run_comparison(comparison, workdir, argv, only)
+    if is_main() and not outcome.stopped:
         text = markdown(read_comparison(workdir))
         write_atomically(workdir / "report.md", text)
         print(text)
         print(f"written to {workdir / 'report.md'}")
-    return 0
+        for run in outcome.failed:
+            print(f"failed: {run}", file=sys.stderr)
+    return NonFiniteError.exit_status if outcome.failed else 0
 
 
 def changed(comparison: Comparison, assignments: Sequence[str]) -> Comparison:

@@ -10,7 +10,7 @@ from ebm_jax import comparison as compared
 from ebm_jax.algorithms.sft import SFTConfig
 from ebm_jax.comparison import Comparison, _decisive, _measured, matched_steps, run_comparison, with_steps
 from ebm_jax.data.digests import fingerprint
-from ebm_jax.errors import UserError
+from ebm_jax.errors import NonFiniteError, UserError
 from ebm_jax.experiment import ExperimentConfig
 from ebm_jax.models.transformer import TransformerConfig
 from ebm_jax.optim import OptimConfig
@@ -120,6 +120,77 @@ def test_records_hold_for_the_run_and_the_evaluation_that_made_them(tmp_path):
     ):
         assert not _measured(tmp_path, made_by(other))
     assert not _measured(tmp_path, made_by(config) | {"evaluation": "b"})
+
+
+@pytest.fixture
+def faked(tiny, monkeypatch, tmp_path):
+    """A comparison whose training and measuring are noted down instead of done; ``ends`` says how a run ends."""
+    done, ends = [], {}
+
+    class Evaluation:
+        identity = "same"
+
+        def __init__(self, comparison):
+            pass
+
+        def weights(self, source, model):
+            return source
+
+        def __call__(self, folder, params, told):
+            done.append(f"measure {folder.relative_to(tmp_path)}")
+            write_json(folder / FINETUNED, told)
+
+    def train(config, folder, argv):
+        done.append(f"train {config.name} seed {config.seed}")
+        end = ends.get(folder.relative_to(tmp_path).as_posix(), config.train.steps)
+        if isinstance(end, Exception):
+            raise end
+        return SimpleNamespace(step=end)
+
+    opened = SimpleNamespace(training_flops=lambda: 5.0, parameters=lambda: 7)
+    monkeypatch.setattr(compared, "Evaluation", Evaluation)
+    monkeypatch.setattr(compared, "run_training", train)
+    monkeypatch.setattr(compared, "open_run", lambda folder: (opened, "params", 3))
+
+    def run(comparison=tiny, **options):
+        done.clear()
+        return run_comparison(comparison, tmp_path, report=lambda line: None, **options)
+
+    return SimpleNamespace(done=done, ends=ends, run=run, comparison=tiny)
+
+
+def test_every_method_is_run_with_every_seed_once(faked):
+    given = replace(faked.comparison, seeds=(0, 4))
+    assert faked.run(given) == (False, [])
+    runs = [("ebft", 0), ("ebft", 4), ("sft", 0), ("sft", 4)]
+    wanted = [(f"train tiny_{name} seed {seed}", f"measure {name}/seed={seed}") for name, seed in runs]
+    assert faked.done == ["measure base", *(line for pair in wanted for line in pair)]
+    assert faked.run(given) == (False, []) and faked.done == []
+    assert faked.run(replace(given, seeds=(4, 5)), only=["sft"]) == (False, [])
+    assert faked.done == ["train tiny_sft seed 5", "measure sft/seed=5"]
+    longer = {name: replace(c, train=replace(c.train, steps=5)) for name, c in given.methods.items()}
+    faked.run(replace(given, methods=longer), only=["sft"])
+    assert faked.done[:2] == ["train tiny_sft seed 0", "measure sft/seed=0"], "more steps are another run"
+
+
+def test_a_run_that_diverges_leaves_the_others_alone(faked):
+    faked.ends["ebft/seed=0"] = NonFiniteError("step 2 is not finite")
+    stopped, failed = faked.run()
+    assert not stopped and len(failed) == 1 and failed[0].endswith("ebft/seed=0: step 2 is not finite")
+    assert faked.done == ["measure base", "train tiny_ebft seed 0", "train tiny_sft seed 0", "measure sft/seed=0"]
+
+
+def test_a_run_that_was_stopped_is_not_measured_and_ends_the_command(faked):
+    faked.ends["ebft/seed=0"] = 2
+    assert faked.run().stopped and faked.done == ["measure base", "train tiny_ebft seed 0"]
+    del faked.ends["ebft/seed=0"]
+    assert not faked.run().stopped and faked.done[0] == "train tiny_ebft seed 0"
+
+
+def test_a_longer_run_is_not_taken_for_a_shorter_one(faked):
+    faked.ends["ebft/seed=0"] = 30
+    with pytest.raises(UserError, match=r"is at step 30, behind train\.steps=3: use another workdir"):
+        faked.run()
 
 
 def test_unknown_methods_are_refused_before_anything_is_opened(tiny):

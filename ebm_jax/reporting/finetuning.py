@@ -126,14 +126,6 @@ def read_comparison(folder: Path | str) -> Compared:
     return Compared(config, methods, left_out)
 
 
-def setting(config: Mapping[str, Any], key: str) -> Any:
-    """The value of a dotted key of a config in its JSON form; None where there is no such key."""
-    value: Any = config
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
-
-
 def lowest(compared: Compared, names: Sequence[str], other: str) -> list[str]:
     """Those of the methods whose feature-matching loss is below another's at every length, intervals included."""
     below = lambda name: all(compared.matching_difference(name, other, n).sign < 0 for n in compared.lengths)

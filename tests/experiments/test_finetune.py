@@ -1,6 +1,10 @@
 """Comparisons from the command line: which keys change what, and one from untrained weights to its report."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +14,8 @@ from ebm_jax import cli
 from ebm_jax.comparison import run_comparison
 from ebm_jax.errors import UserError
 from ebm_jax.records import ANCHORS, BASE, FINETUNED, read_finetuned, read_metrics
+from ebm_jax.reporting.finetuning import read_comparison
+from ebm_jax.serialize import flatten
 from experiments import finetune
 from experiments.finetune import changed
 from tests.experiments import tiny_comparison
@@ -125,3 +131,45 @@ def test_the_comparison_that_is_measured_has_a_network_to_look_by(tmp_path):
         UserError, match=r"begins with no weights: name the feature network, matching.features.weights=MODEL"
     ):
         run_comparison(given, tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_does(tmp_path):
+    """Each has half of the rows; figures, anchors and graded samples are those of all."""
+    weights = tiny_comparison.begun(tmp_path)
+    config = tmp_path / "config.py"
+    config.write_text(
+        "from dataclasses import replace\nfrom pathlib import Path\nfrom tests.experiments import tiny_comparison\n\n\n"
+        "def get_config():\n"
+        f"    given = tiny_comparison.comparison(Path({str(tmp_path)!r}), {weights!r})\n"
+        "    return replace(given, methods={'sft': given.methods['sft']})\n"
+    )
+
+    def launch(workdir, devices, **environment):
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        command = [sys.executable, "-m", "experiments.finetune", str(config), f"workdir={tmp_path / workdir}"]
+        environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT), **environment}
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    joined = {"EBM_JAX_COORDINATOR": f"127.0.0.1:{port}", "EBM_JAX_PROCESSES": "2"}
+    for processes in (
+        [launch("one", 2)],
+        [launch("two", 1, **joined, EBM_JAX_PROCESS_ID=str(number)) for number in (0, 1)],
+    ):
+        for process in processes:
+            told, _ = process.communicate(timeout=600)
+            assert process.returncode == 0, told
+    assert "written to" not in told, "the second process says nothing of what the first one writes"
+    one, two = (read_comparison(tmp_path / name) for name in ("one", "two"))
+    for ours, theirs in zip(one.methods, two.methods, strict=True):
+        for name, values in ours.anchors[0].items():
+            np.testing.assert_allclose(theirs.anchors[0][name], values, rtol=1e-4, atol=1e-5, err_msg=name)
+        for key in ("matching_loss", "nll", "tasks", "duplicates"):
+            assert flatten({key: theirs.records[0][key]}) == pytest.approx(
+                flatten({key: ours.records[0][key]}), rel=1e-4
+            )
