@@ -9,6 +9,7 @@ its rate are ours. SFT's rates are those in the names of the published checkpoin
 from dataclasses import dataclass, replace
 from typing import Any
 
+from configs.recipes import ebft_optim, ebft_steps, ebft_train
 from ebm_jax.algorithms.ebft import REFERENCE, EBFTConfig
 from ebm_jax.algorithms.rlvr import RLVRConfig
 from ebm_jax.algorithms.sft import SFTConfig
@@ -22,10 +23,8 @@ from ebm_jax.experiment import ExperimentConfig
 from ebm_jax.grading.rewards import RewardConfig
 from ebm_jax.models.features import FeatureConfig
 from ebm_jax.models.transformer import TransformerConfig
-from ebm_jax.optim import OptimConfig
 from ebm_jax.parallel.mesh import MeshConfig
 from ebm_jax.precision import Precision
-from ebm_jax.training.config import TrainConfig
 
 CONTEXT, ROWS = 1024, 16
 """Tokens of a row, and rows of a step."""
@@ -41,26 +40,21 @@ class Task:
     vocab_size: int
     data: DataConfig
     """Examples end to end, cut into rows wherever they end."""
-    epoch: int
-    """Steps in which the rows are seen once, as far as it can be told beforehand."""
+    rows: int
+    """How many there are, as far as it can be told beforehand."""
     split: str = "test"
     """What is held out."""
 
     def run(self, algorithm: Any, epochs: int, **optim: Any) -> ExperimentConfig:
-        """Adam with betas of 0.9 and 0.95, 3 percent of warm-up, then a constant 1e-6 unless ``optim`` says otherwise."""
-        steps = epochs * self.epoch
-        schedule = {"peak_lr": 1e-6, "schedule": "constant"} | optim
+        """The published runs' optimizer (a constant rate, unless ``optim`` says otherwise), evaluations and checkpoints."""
+        steps = ebft_steps(self.rows, episodes=epochs)
         return ExperimentConfig(
             name=self.name,
             model=self.model,
             algorithm=algorithm,
             data=self.data,
-            optim=OptimConfig(
-                warmup_steps=round(0.03 * steps), decay_steps=steps, b2=0.95, weight_decay=0.0, **schedule
-            ),
-            train=TrainConfig(
-                steps=steps, batch_size=ROWS, log_every=10, eval_every=100, eval_batches=8, checkpoint_every=200
-            ),
+            optim=replace(ebft_optim(steps), decay_steps=steps, **optim),
+            train=ebft_train(steps),
             eval=EvalConfig(split=self.split, batch_size=ROWS),
             mesh=MeshConfig(data=1, fsdp=-1, rules="fsdp"),
             precision=Precision(compute="bfloat16"),

@@ -1,8 +1,9 @@
-"""How the configs train: the paper's recipes, and those for models of a few hundred thousand parameters on bytes.
+"""How the configs train: the papers' recipes, and those for models of a few hundred thousand parameters on bytes.
 
 A recipe is changed here and nowhere else. ``docs/log.md`` says what each difference of the small ones gave.
 """
 
+import math
 from typing import Any
 
 from ebm_jax.algorithms.ebt import PAPER, EBTConfig
@@ -39,6 +40,33 @@ def paper_train(*, steps: int, batch_size: int) -> TrainConfig:
         eval_batches=64,
         checkpoint_every=10_000,
         keep_best="validation/nll",
+    )
+
+
+def ebft_steps(rows: int, *, batch_size: int = 16, episodes: int = 1) -> int:
+    """Steps that read ``rows`` so many times; what does not fill a batch is left out each time."""
+    return rows // batch_size * episodes
+
+
+def ebft_optim(steps: int) -> OptimConfig:
+    """Adam at 1e-6 without decay of any kind, after a warm-up over 3 percent of the steps (EBFT)."""
+    return OptimConfig(
+        peak_lr=1e-6, warmup_steps=math.ceil(0.03 * steps), schedule="constant", b2=0.95, weight_decay=0.0
+    )
+
+
+def ebft_train(steps: int, *, batch_size: int = 16, checkpoints: int = 10) -> TrainConfig:
+    """An evaluation every 100 steps, and checkpoints that lie evenly on a logarithmic scale from 0.8 percent to the end."""
+    shares = [10 ** (-2.1 * (1 - n / (checkpoints - 1))) for n in range(checkpoints)]
+    at = sorted({int(share * steps) for share in shares} - {0})
+    return TrainConfig(
+        steps=steps,
+        batch_size=batch_size,
+        log_every=10,
+        eval_every=100,
+        eval_batches=8,
+        checkpoint_at=tuple(at),
+        keep=checkpoints,
     )
 
 

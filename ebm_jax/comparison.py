@@ -181,7 +181,10 @@ def with_steps(config: ExperimentConfig, steps: int | None) -> ExperimentConfig:
     evaluations, checkpoints = longer(old.eval_every), longer(old.checkpoint_every)
     if old.eval_every and old.checkpoint_every % old.eval_every == 0:
         checkpoints = old.checkpoint_every // old.eval_every * evaluations
-    train = dataclasses.replace(old, steps=steps, eval_every=evaluations, checkpoint_every=checkpoints)
+    at = tuple(sorted({longer(step) for step in old.checkpoint_at}))
+    train = dataclasses.replace(
+        old, steps=steps, eval_every=evaluations, checkpoint_every=checkpoints, checkpoint_at=at
+    )
     optim = dataclasses.replace(config.optim, warmup_steps=warmup, decay_steps=decay)
     return dataclasses.replace(config, optim=optim, train=train)
 

@@ -133,7 +133,13 @@ class Experiment:
 
 def build_algorithm(config: ExperimentConfig, vocab_size: int) -> Algorithm:
     """The method of ``config.algorithm`` on ``config.model``."""
-    return ALGORITHMS[type(config.algorithm)](config.algorithm, config.model, vocab_size, config.precision)
+    algorithm = config.algorithm
+    if isinstance(algorithm, EBFTConfig) and algorithm.features.weights == "base":
+        base = base_of(config.weights)
+        if base is not None and base != config.weights:
+            # Not what the run begins with, which is what adapters have as their base.
+            algorithm = dataclasses.replace(algorithm, features=dataclasses.replace(algorithm.features, weights=base))
+    return ALGORITHMS[type(algorithm)](algorithm, config.model, vocab_size, config.precision)
 
 
 def open_experiment(config: ExperimentConfig, devices: Sequence[jax.Device] | None = None) -> Experiment:
@@ -301,12 +307,13 @@ def _others(experiment: Experiment) -> dict[str, Any]:
 
 def base_of(weights: str | None) -> str | None:
     """The model at the beginning of the chain of runs that ``weights`` names the last of."""
-    while weights is not None and (expand(weights) / RUN).is_file():
-        before: str | None = stored_config(expand(weights)).weights
-        if before is None:
-            break
-        weights = before
-    return weights
+    base = run = weights
+    while run is not None and (expand(run) / RUN).is_file():
+        config = stored_config(expand(run))
+        # A run that continues another begins with what that one did.
+        run = config.weights or config.continue_from
+        base = config.weights or base
+    return base
 
 
 def check_tokenizer(source: str, tokenizer: Tokenizer) -> None:

@@ -15,8 +15,8 @@ Expected: as far as public accounts of the paper have it (≈: read off a pictur
 
 Hardware: the paper used 2 H100s of 80 GB, 36 hours an epoch for EBFT and 28 for RLVR, and one for half an hour for SFT; nothing
           was measured with this file here. Eight devices hold two rows of a step each; with fewer, set train.accumulate.
-Epochs:   an example is taken to have 290 tokens. The start of a run says how many rows there are; a sixteenth of them is
-          an epoch (train.steps, optim.warmup_steps, optim.decay_steps).
+Epochs:   an example is taken to have 290 tokens, so that there are 28,320 rows. How many there are is said at the start of a
+          run; a sixteenth of them is an epoch, which train.steps, optim.warmup_steps and train.checkpoint_at follow.
 """
 
 from configs.feature_matching import Task, ebft, joined
@@ -36,7 +36,7 @@ TASK = Task(
     weights=QWEN,
     vocab_size=QWEN_TOKENS,
     data=joined("sft:hf:sjelassi/opencode-instruct_100k_200tok", hub_tokenizer(QWEN)),
-    epoch=1_770,
+    rows=28_320,
 )
 
 

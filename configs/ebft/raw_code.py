@@ -8,7 +8,7 @@ Command:  hf download Qwen/Qwen2.5-1.5B --local-dir models/Qwen2.5-1.5B
 Expected: as far as public accounts of the paper have it: pass@1 of 0.467 for SFT and 0.524 for EBFT, on which benchmark could
           not be told for certain (HumanEval, or a mean with it).
 Hardware: the paper used 2 H100s of 80 GB; nothing was measured with this file here.
-Epochs:   the set is called one of 20 million tokens; see configs/ebft/qa_code.py.
+Epochs:   the set is called one of 20 million tokens, which are 19,530 rows; see configs/ebft/qa_code.py.
 """
 
 from configs.feature_matching import Task, ebft, joined
@@ -23,7 +23,7 @@ TASK = Task(
     weights=QWEN,
     vocab_size=QWEN_TOKENS,
     data=joined("sft:hf:sjelassi/swallow_code_20m", hub_tokenizer(QWEN)),
-    epoch=1_220,
+    rows=19_530,
 )
 
 

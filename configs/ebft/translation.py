@@ -17,7 +17,7 @@ Expected: as far as public accounts of the paper have it:
             cross-entropy            1.870   1.782   2.454   1.670
 
 Hardware: the paper used 2 H100s of 80 GB; nothing was measured with this file here.
-Epochs:   an example is taken to have 130 tokens; see configs/ebft/qa_code.py.
+Epochs:   an example is taken to have 130 tokens, so that there are 12,690 rows; see configs/ebft/qa_code.py.
 """
 
 from configs.feature_matching import Task, ebft, joined
@@ -39,7 +39,7 @@ TASK = Task(
     weights=LLAMA,
     vocab_size=LLAMA_TOKENS,
     data=joined("sft:hf:sjelassi/alma", hub_tokenizer(LLAMA), validation_fraction=0.01),
-    epoch=790,
+    rows=12_690,
     split="validation",
 )
 

@@ -41,7 +41,7 @@ class AnswerGrader:
                 f"anchors.places=starts asks for answers, and data.source={data.config.source!r} has none: use sft:FILES,"
                 " or another value for continuations of plain text"
             )
-        self._grader = Grader(reward)
+        self._grader, self._stop = Grader(reward), reward.stop
 
     def __call__(
         self, batch: Mapping[str, np.ndarray], made: np.ndarray, anchor: np.ndarray, there: np.ndarray
@@ -69,7 +69,13 @@ class AnswerGrader:
         check = ""
         if self._checks is not None and "examples" in batch:
             check = self._checks[int(batch["examples"][row, segments[anchor - 1] - 1])]
-        return Place(row, block, self.text(answer), check)
+        return Place(row, block, self._until_stop(self.text(answer)), check)
+
+    def _until_stop(self, text: str) -> str:
+        """A text's own continuation ends where a completion does, so that the two can be equal; answers stay whole."""
+        if self._anchors.places == WHOLE:
+            return text
+        return text[: min((at for stop in self._stop if (at := text.find(stop)) >= 0), default=len(text))]
 
     def text(self, tokens: np.ndarray) -> str:
         """What tokens say up to the one that ends them."""

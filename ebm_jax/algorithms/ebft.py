@@ -21,11 +21,11 @@ import jax.numpy as jnp
 from ebm_jax.algorithm import BatchSpec, OtherNetwork, Variables
 from ebm_jax.algorithms.adapted import BASE, initial
 from ebm_jax.algorithms.policy_gradient import TOLD, PolicyConfig, PolicyGradient, per_row
-from ebm_jax.decoding.anchors import AnchorConfig, prompt_of
+from ebm_jax.decoding.anchors import AnchorConfig, prompt_of, true_continuations
 from ebm_jax.decoding.sampling import SamplingConfig
 from ebm_jax.errors import UserError
 from ebm_jax.losses import feature_matching as matching
-from ebm_jax.models.features import FeatureConfig, cut, feature_network, features
+from ebm_jax.models.features import Ends, FeatureConfig, cut, feature_network, features
 from ebm_jax.models.lm import TransformerLM
 from ebm_jax.models.transformer import TransformerConfig
 from ebm_jax.nn.branches import Branches
@@ -54,7 +54,8 @@ class EBFTConfig(PolicyConfig):
     whiten_tolerance: float = 1e-6
     as_published: bool = False
     """Repeats what the published code gets wrong: token rewards lie in the order of blocks, where tokens lie in that of steps,
-    and ``group_norm`` divides by the deviation over a row's blocks."""
+    and ``group_norm`` is ``rloo`` over the rewards' deviation among a sample's blocks (among a block's tokens, if these have
+    rewards)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,6 +66,11 @@ class EBFTConfig(PolicyConfig):
         if min(self.alpha, self.alignment) < 0:
             raise UserError(
                 f"algorithm.alpha={self.alpha} and algorithm.alignment={self.alignment} must not be negative"
+            )
+        if self.features.model is not None and self.features.weights == "initial":
+            raise UserError(
+                "algorithm.features.model describes another network than the run's: name its weights in"
+                " algorithm.features.weights, or set that to random"
             )
         if not 0 < self.whiten_tolerance < 1:
             raise UserError(f"algorithm.whiten_tolerance={self.whiten_tolerance} must lie between 0 and 1")
@@ -159,12 +165,13 @@ class EBFT(PolicyGradient):
     def grams(self, frozen: PyTree, batch: Batch, made_BxGxSxT: Array, branches: Branches) -> matching.Grams:
         """Inner products of the features of every block's samples and of the truth, ``[B, S, G, G]`` (``[B, S, T, G, G]``)."""
         c = self.config
-        last = None
-        if c.end == "mask_after":
-            last = (jnp.sum(self.counted(made_BxGxSxT, branches), -1) - 1).clip(0).astype(jnp.int32)
         prompt = prompt_of(batch, c.anchors)
         weights = cut(frozen[BASE], self.feature_network) if self.shares_base else frozen[FEATURES]
-        found = features(self.feature_network, weights, c.features, self.depths, prompt, made_BxGxSxT, branches, last)
+        ends = None
+        if c.end == "mask_after":
+            texts = made_BxGxSxT, true_continuations(prompt.tokens, branches)
+            ends = Ends(*(jnp.sum(self.reached(text), -1).astype(jnp.int32) - 1 for text in texts))
+        found = features(self.feature_network, weights, c.features, self.depths, prompt, made_BxGxSxT, branches, ends)
         return matching.grams(*found)
 
     def rewards(self, frozen: PyTree, batch: Batch, made: Array, branches: Branches) -> Scored:
@@ -179,12 +186,13 @@ class EBFT(PolicyGradient):
     def _advantages(self, scored: Scored) -> Array:
         """``[B, G, S, 1]``, or ``[B, G, S, T]`` for token rewards."""
         c = self.config
-        if c.baseline == "group_norm" and c.as_published:
+        as_published = c.baseline == "group_norm" and c.as_published
+        baseline = "rloo" if as_published else c.baseline
+        found = matching.advantages(scored.rewards, alpha=c.alpha, alignment=c.alignment, baseline=baseline)
+        if as_published:
             reward = c.alignment * scored.rewards.alignment_XxG - c.alpha * scored.rewards.diversity_XxG
-            spread = jnp.std(reward, axis=1, ddof=1, keepdims=True)
-            found = matching.leave_one_out(reward) / jnp.where(spread > 0, spread, 1)
-        else:
-            found = matching.advantages(scored.rewards, alpha=c.alpha, alignment=c.alignment, baseline=c.baseline)
+            spread = jnp.std(reward, axis=-2, ddof=1, keepdims=True)
+            found = found / jnp.where(spread > 0, spread, 1)
         # [B, S, (T,) G] to [B, G, S, T or 1].
         found = jnp.moveaxis(found, -1, 1)
         if c.features.pool != "token":
@@ -214,4 +222,5 @@ class EBFT(PolicyGradient):
             told["matching_loss"] = (matching.matching_loss(scored.grams), each[..., 0])
         if self.end is not None:
             told["ended"] = (jnp.any(made == self.end, -1).astype(jnp.float32), there[:, None])
-        return {TOLD + name: per_row(jnp.asarray(x, jnp.float32), w) for name, (x, w) in told.items()}
+        wide = lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        return {TOLD + name: per_row(wide(x), w) for name, (x, w) in told.items()}

@@ -121,7 +121,7 @@ class PolicyGradient(SFT):
             )
 
     def init(self, key: PRNGKey, spec: BatchSpec) -> Variables:
-        self.config.anchors.blocks(spec.context)
+        self.config.anchors.blocks(spec.context, self.reads_truth)
         variables = super().init(key, spec)
         if not self.config.kl:
             return variables
@@ -152,11 +152,14 @@ class PolicyGradient(SFT):
 
     def counted(self, continuations_BxGxSxT: Array, branches: Branches) -> Array:
         """1 for sampled tokens that count, 0 for those of blocks that fill a row and those behind an end, ``[B, G, S, T]``."""
-        there = jnp.broadcast_to(branches.there_BxS[:, None, :, None], continuations_BxGxSxT.shape)
+        return branches.there_BxS[:, None, :, None] * self.reached(continuations_BxGxSxT)
+
+    def reached(self, tokens_XxT: Array) -> Array:
+        """1 for tokens up to the first end of text, which counts, 0 behind it; all 1 where ends are ignored."""
         if self.config.end == "ignore" or self.end is None:
-            return there
-        ended = continuations_BxGxSxT == self.end
-        return there * (jnp.cumsum(ended, -1) - ended == 0)
+            return jnp.ones(tokens_XxT.shape, jnp.float32)
+        ended = tokens_XxT == self.end
+        return (jnp.cumsum(ended, -1) - ended == 0).astype(jnp.float32)
 
     def loss(self, params: Params, variables: Variables, batch: Batch, key: PRNGKey, step) -> LossOutput:
         c = self.config

@@ -45,7 +45,7 @@ def token_log_probs(
 
     length = hidden_BxTxD.shape[1]
     number = -(-length // ROWS)
-    if network.vocab_size < WIDE or number == 1:
+    if network.vocab_size < WIDE or number <= 1:
         return piece(hidden_BxTxD, targets_BxTxK)
     size = -(-length // number)
 

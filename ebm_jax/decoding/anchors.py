@@ -63,33 +63,33 @@ class AnchorConfig:
         if self.documents == "reference" and self.places != "strided":
             raise UserError("anchors.documents=reference goes with anchors.places=strided")
 
-    def blocks(self, context: int) -> int:
-        """S: blocks of a row of ``context`` tokens.
+    def blocks(self, context: int, truth: bool = True) -> int:
+        """S: blocks of a row of ``context`` tokens; without ``truth``, answers to ``starts`` may be longer than the row.
 
         Raises:
           UserError: no block fits, or strided blocks do not tile the row; the message has the nearest lengths that do.
         """
-        if self.places == "starts":
-            return min(self.most or STARTS, max(context - 1, 1))
-        last = context - self.steps
-        if last < (self.prefix if self.places == "strided" else 1):
-            least = self.steps + (self.prefix if self.places == "strided" else 1)
+        prefix = self.prefix if self.places in ("strided", "documents") else 1
+        last = context - (self.steps if truth or self.places != "starts" else 1)
+        if last < prefix:
             raise UserError(
-                f"rows of data.context={context} tokens are shorter than one block: a prefix of"
-                f" anchors.prefix={self.prefix} and a continuation of anchors.steps={self.steps} need {least}"
+                f"rows of data.context={context} tokens are shorter than one block: a continuation of"
+                f" anchors.steps={self.steps} behind {f'anchors.prefix={prefix}' if prefix > 1 else 'one token'} needs"
+                f" {context + prefix - last}"
             )
         if self.places == "strided":
-            over = (last - self.prefix) % self.stride
+            over = (last - prefix) % self.stride
             if over:
                 lower = context - over
-                fits = [n for n in (lower, lower + self.stride) if n >= self.steps + self.prefix]
+                fits = [n for n in (lower, lower + self.stride) if n >= self.steps + prefix]
                 raise UserError(
-                    f"data.context={context} - anchors.steps={self.steps} - anchors.prefix={self.prefix} ="
-                    f" {last - self.prefix} is not a multiple of anchors.stride={self.stride}: the nearest contexts that are"
-                    f" tiled are {' and '.join(map(str, fits))} (or anchors.prefix={self.prefix + over})"
+                    f"data.context={context} - anchors.steps={self.steps} - anchors.prefix={prefix} = {last - prefix} is"
+                    f" not a multiple of anchors.stride={self.stride}: the nearest contexts that are tiled are"
+                    f" {' and '.join(map(str, fits))} (or anchors.prefix={prefix + over})"
                 )
-            return (last - self.prefix) // self.stride + 1
-        return self.most or max(1, (last - min(self.prefix, last)) // self.stride + 1)
+            return (last - prefix) // self.stride + 1
+        many = STARTS if self.places == "starts" else max(1, (last - min(self.prefix, last)) // self.stride + 1)
+        return min(self.most or many, last)
 
 
 class Prompt(NamedTuple):
@@ -114,7 +114,7 @@ def branches_of(batch: Batch, config: AnchorConfig, key: PRNGKey, truth: bool = 
     With ``truth``, a block counts only where the row has all of its true continuation.
     """
     prompt = prompt_of(batch, config)
-    rows, blocks = len(prompt.tokens), config.blocks(prompt.tokens.shape[1])
+    rows, blocks = len(prompt.tokens), config.blocks(prompt.tokens.shape[1], truth)
     reach = None
     if config.places == "strided":
         reach = tuple(config.prefix + k * config.stride for k in range(blocks))

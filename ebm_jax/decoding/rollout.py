@@ -39,7 +39,7 @@ def rollout(
     key: PRNGKey,
     index_B: Array,
 ) -> Rollout:
-    """``samples`` continuations of every block; a function of (key, row number, sample, block, step) and nothing else."""
+    """``samples`` continuations of every block; a function of (key, row, sample, block, step) for the blocks that a row has."""
     (rows, blocks), steps = branches.anchor_BxS.shape, branches.position_BxSxT.shape[-1]
     variables = {"params": params}
     draws = rng.uniform_rows(rng.stream(key, "rollout"), index_B, (steps, samples, blocks), jnp.float32)

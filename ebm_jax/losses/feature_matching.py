@@ -24,6 +24,8 @@ from ebm_jax.types import Array
 
 WHITENINGS = ("none", "sample_axis", "feature_axis")
 BASELINES = ("none", "rloo", "naive_loo", "group_norm")
+ROUNDING = 1e-5
+"""Rewards whose deviation is a smaller share of their size are those of equal samples, and are not divided by it."""
 
 
 class Grams(NamedTuple):
@@ -80,30 +82,33 @@ def rewards(
         code computes: the samples are made orthonormal (Loewdin), the true features only scaled.
       align: ``cosine`` or ``dot``.
       whiten_scale: the second moment is a sum over samples (``1``, the code) or a mean (``1/n``, eq. 8), which makes
-        similarities, and ``feature_axis`` dot products, G times as large.
+        similarities and dot products G times as large.
       tolerance: eigenvalues below this share of the largest count as zero. Duplicates make such ones.
 
-    Samples without features, and blocks whose true continuation has none, get alignment 0.
+    Samples without features (whitened: with next to none beside the others'), and all of a block whose true continuation has
+    none, get alignment 0.
     """
     if whiten == "none":
         similarity, aligned, own = grams.samples_XxGxG, grams.truth_XxG, _diagonal(grams.samples_XxGxG)
-        length = grams.norm_X
+        length, least = grams.norm_X, 0.0
     else:
         root, inverse, projector = _spectrum(grams.samples_XxGxG, tolerance)
         scale = grams.samples_XxGxG.shape[-1] if whiten_scale == "1/n" else 1
         similarity, own = scale * projector, scale * _diagonal(projector)
+        # What is left of samples that the tolerance drops is rounding, of which a cosine would make a direction.
+        least = scale * tolerance
         if whiten == "feature_axis":
             coefficient = _times(inverse, grams.truth_XxG)
             aligned, length = scale * coefficient, scale * jnp.sum(coefficient**2, -1)
         else:
             # Each sample has a whitened copy of the truth, a multiple of it, of which a cosine keeps the sign.
-            factor = jnp.sum(root, -1)
+            factor = math.sqrt(scale) * jnp.sum(root, -1)
             factor = factor if align == "dot" else jnp.sign(factor)
             aligned, length = math.sqrt(scale) * factor * _times(root, grams.truth_XxG), grams.norm_X
     if align == "dot":
         return Rewards(2 * aligned, similarity)
     square = own * length[..., None]
-    there = square > 0
+    there = (own > least) & (square > 0)
     cosine = jnp.where(there, aligned * jax.lax.rsqrt(jnp.where(there, square, 1)), 0)
     return Rewards(2 * cosine, similarity)
 
@@ -120,10 +125,11 @@ def diversity(similarity_XxGxG: Array) -> Array:
 
 
 def advantages(rewards: Rewards, *, alpha: float, alignment: float = 1.0, baseline: str = "rloo") -> Array:
-    """``r_j - b_j`` with ``r = alignment * a - alpha * d``, ``[X, G]``; exactly 0 where all rewards of a block are equal.
+    """``r_j - b_j`` with ``r = alignment * a - alpha * d``, ``[X, G]``; with a baseline, exactly 0 where all are equal.
 
     ``rloo``        leave one out (appendix E): ``b_a`` is the mean of the others' alignment; ``b_d`` is twice the mean
-                    similarity among the others, so that it does not depend on sample j (0 for two samples or fewer);
+                    similarity among the others, so that it does not depend on sample j (0 for two samples or fewer, whose
+                    diversity therefore stays);
     ``naive_loo``   the mean of the others' diversity in its place, which depends on sample j: biased;
     ``group_norm``  the rewards' mean, and division by their standard deviation (GRPO);
     ``none``        no baseline.
@@ -134,7 +140,10 @@ def advantages(rewards: Rewards, *, alpha: float, alignment: float = 1.0, baseli
         if not alpha:
             return against
         return against - alpha * _diversity_leave_one_out(similarity)
-    reward = alignment * a - alpha * diversity(similarity)
+    d = diversity(similarity)
+    reward = alignment * a - alpha * d
+    if baseline == "group_norm":
+        return normalised(reward, axis=-1, size=jnp.abs(alignment * a) + jnp.abs(alpha * d))
     return baselined(reward, baseline)
 
 
@@ -156,13 +165,17 @@ def leave_one_out(reward_XxG: Array) -> Array:
     return jnp.sum(reward_XxG[..., :, None] - reward_XxG[..., None, :], -1) / (samples - 1)
 
 
-def normalised(reward: Array, axis: int) -> Array:
-    """``(r - mean) / std`` along an axis, with the unbiased standard deviation; 0 where all are equal."""
-    reward = jnp.moveaxis(reward, axis, -1)
+def normalised(reward: Array, axis: int, size: Array | None = None) -> Array:
+    """``(r - mean) / std`` along an axis, with the unbiased standard deviation; 0 where all are equal but for rounding.
+
+    ``size`` is that of the summands that rewards were made of, where these may cancel.
+    """
+    reward, size = (jnp.moveaxis(x, axis, -1) for x in (reward, jnp.abs(reward) if size is None else size))
     count = reward.shape[-1]
     centred = jnp.sum(reward[..., :, None] - reward[..., None, :], -1) / count
     std = jnp.sqrt(jnp.sum(centred**2, -1, keepdims=True) / max(count - 1, 1))
-    return jnp.moveaxis(jnp.where(std > 0, centred / jnp.where(std > 0, std, 1), 0), -1, axis)
+    apart = std > ROUNDING * jnp.max(size, -1, keepdims=True)
+    return jnp.moveaxis(jnp.where(apart, centred / jnp.where(apart, std, 1), 0), -1, axis)
 
 
 def matching_loss(grams: Grams) -> Array:
@@ -180,9 +193,9 @@ def _diversity_leave_one_out(similarity_XxGxG: Array) -> Array:
     samples = similarity_XxGxG.shape[-1]
     if samples <= 2:
         return diversity(similarity_XxGxG)
-    # One constant off all pairs changes no difference and makes those of equal pairs exactly zero.
-    d = diversity(similarity_XxGxG - similarity_XxGxG[..., :1, 1:2])
-    return d - (jnp.sum(d, -1, keepdims=True) - 2 * d) / (samples - 2)
+    # d - (sum d - 2 d) / (G - 2), as differences.
+    d = diversity(similarity_XxGxG)
+    return jnp.sum(d[..., :, None] - d[..., None, :], -1) / (samples - 2)
 
 
 def _spectrum(gram_XxGxG: Array, tolerance: float) -> tuple[Array, Array, Array]:

@@ -21,8 +21,9 @@ def policy_gradient(log_probs: Array, advantages: Array, weights: Array) -> Weig
 def kl_penalty(log_probs: Array, reference: Array, estimator: str) -> Array:
     """An estimate of KL(policy || reference) from each sampled token, made to be differentiated (Schulman 2020).
 
-    ``k2``  ``(log p - log q)^2 / 2``, whose gradient is that of the KL divergence on average;
-    ``k3``  ``q / p - 1 - log(q / p)``, never negative and unbiased.
+    ``k2``  ``(log p - log q)^2 / 2``, whose gradient is on average that of KL(policy || reference);
+    ``k3``  ``q / p - 1 - log(q / p)``, never negative and an unbiased value, whose gradient is on average that of
+            KL(reference || policy).
     """
     difference = log_probs - jax.lax.stop_gradient(reference)
     if estimator == "k2":

@@ -48,21 +48,20 @@ class FeatureConfig:
             raise UserError(f"features.depths={self.depths} must name at least one depth, each above 0")
         if bad := [d for d in self.depths if d >= 1 and d != int(d)]:
             raise UserError(f"features.depths: {bad} are neither shares below 1 nor whole numbers of blocks")
+        if len(set(self.depths)) < len(self.depths):
+            raise UserError(f"features.depths={self.depths} names a depth twice: leave duplicates out")
 
     def layers(self, depth: int) -> tuple[int, ...]:
         """The depths of a network of ``depth`` blocks, rising: shares are rounded down, and at least 1.
 
+        In a shallow network several shares are the same block, whose features then count as often (in the published code too).
+
         Raises:
-          UserError: two depths are the same block, whose features would count twice; or one does not exist.
+          UserError: there is no such block.
         """
         found = [max(1, math.floor(d * depth + 1e-9)) if d < 1 else int(d) for d in self.depths]
         if beyond := [d for d in found if d > depth]:
             raise UserError(f"features.depths: the network has {depth} blocks, not {max(beyond)}")
-        if len(set(found)) < len(found):
-            raise UserError(
-                f"features.depths={self.depths} are the blocks {found} of a network of {depth}: a block counts once;"
-                " leave duplicates out"
-            )
         return tuple(sorted(found))
 
 
@@ -78,6 +77,13 @@ class Features(NamedTuple):
 
     samples: tuple[Array, ...]
     truth: tuple[Array, ...]
+
+
+class Ends(NamedTuple):
+    """The places of last tokens, where texts end before their T tokens do."""
+
+    samples_BxGxS: Array
+    truth_BxS: Array
 
 
 def feature_network(config: FeatureConfig, model: TransformerConfig, vocab_size: int) -> FeatureNetwork:
@@ -127,24 +133,27 @@ def features(
     prompt: Sequence[Array],
     continuations_BxGxSxT: Array,
     branches: Branches,
-    last_BxGxS: Array | None = None,
+    ends: Ends | None = None,
 ) -> Features:
     """Features of sampled (``[B, S, (T,) G, E]``) and of true continuations (``[B, S, (T,) E]``), as the config pools them.
 
-    ``last`` is the place of each sample's last token, where samples end before their T tokens do.
+    With ``ends``, tokens behind them have no features.
     """
     found = token_features(network, params, config, depths, prompt, continuations_BxGxSxT, branches)
 
     def pooled(x: Array, last: Array | None) -> Array:
         if config.pool == "last":
             return x[..., -1, :] if last is None else jnp.take_along_axis(x, last[..., None, None], axis=-2)[..., 0, :]
+        if last is not None:
+            x = jnp.where((jnp.arange(x.shape[-2]) <= last[..., None])[..., None], x, 0)
         if config.pool == "mean":
-            return _mean(x, last)
+            return jnp.sum(x, -2) / (x.shape[-2] if last is None else last[..., None] + 1)
         return x.reshape(*x.shape[:-2], -1) if config.pool == "concat" else x
 
+    own, true = ends if ends is not None else (None, None)
     # [B, G, S, ...] to [B, S, (T,) G, E]: a block's samples side by side.
-    samples = tuple(jnp.moveaxis(pooled(x, last_BxGxS), 1, -2) for x in found.samples)
-    return Features(samples, tuple(pooled(x, None) for x in found.truth))
+    samples = tuple(jnp.moveaxis(pooled(x, own), 1, -2) for x in found.samples)
+    return Features(samples, tuple(pooled(x, true) for x in found.truth))
 
 
 def _normed(parts: Sequence[Array], norm: str) -> list[Array]:
@@ -155,10 +164,3 @@ def _normed(parts: Sequence[Array], norm: str) -> list[Array]:
     if norm == "joint":
         squares = [sum(squares[1:], squares[0])] * len(parts)
     return [x * jnp.where(s > 0, jax.lax.rsqrt(jnp.where(s > 0, s, 1)), 0) for x, s in zip(parts, squares, strict=True)]
-
-
-def _mean(x: Array, last_BxGxS: Array | None) -> Array:
-    if last_BxGxS is None:
-        return jnp.mean(x, axis=-2)
-    there = jnp.arange(x.shape[-2]) <= last_BxGxS[..., None]
-    return jnp.sum(jnp.where(there[..., None], x, 0), -2) / jnp.sum(there, -1)[..., None]

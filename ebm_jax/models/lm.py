@@ -118,8 +118,11 @@ class TransformerLM(nn.Module):
 
         Returns ``[B, P, D]`` for the prompts and ``[B, G, S, T, D]`` for the branches.
         """
-        rows = (tokens_BxP, positions_BxP, segments_BxP, continuations_BxGxSxT, branches)
-        ((prompt, own),) = self.streams(*rows, (self.config.resolved_depth,))
+        rows = (tokens_BxP, positions_BxP, segments_BxP)
+        if not continuations_BxGxSxT.size:  # continuations of one token, whose last token nothing follows
+            hidden = self.hidden(*rows)
+            return hidden, jnp.zeros((*continuations_BxGxSxT.shape, hidden.shape[-1]), hidden.dtype)
+        ((prompt, own),) = self.streams(*rows, continuations_BxGxSxT, branches, (self.config.resolved_depth,))
         return self._normed(prompt), self._normed(own)
 
     def streams(

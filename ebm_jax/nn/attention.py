@@ -22,8 +22,8 @@ DIFFERENTIABLE = {"xla": math.inf, "cudnn": 1}
 WHOLE, PIECE = 2048, 1024
 """Queries that attend at once: up to ``WHOLE`` all of them, else ``PIECE``."""
 
-BRANCH_QUERIES, BRANCH_PIECES = 128, 8
-"""Queries of branches that attend to their prompt at once, but for at most so many pieces of all."""
+BRANCH_SCORES, BRANCH_PIECES = 1 << 18, 8
+"""Scores of branches with their prompt that exist at once, for each head of a row, but for at most so many pieces of all."""
 
 
 def require_order(implementation: str, order: int) -> None:
@@ -185,7 +185,10 @@ def attend_branches(
         mixed = mixed + jnp.einsum("bgrnstu,bgnsuc->bgrnstc", own.astype(own_v.dtype), own_v)
         return (mixed / total).astype(q.dtype)
 
-    size = max(1, BRANCH_QUERIES // (samples * steps), -(-blocks // BRANCH_PIECES))
+    # For every two samples a piece of its own: with fewer, scores could outgrow an array of row by row.
+    least = -(-samples // 2)
+    number = min(max(least, -(-samples * blocks * steps * places // BRANCH_SCORES)), max(least, BRANCH_PIECES))
+    size = -(-blocks // number)
     if size < blocks:
         piece = jax.checkpoint(piece)
     outputs = []

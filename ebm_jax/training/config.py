@@ -21,6 +21,8 @@ class TrainConfig:
     """Batches of one evaluation; 0 takes the whole split."""
     checkpoint_every: int = 0
     """Besides the checkpoint at the end of the run, which is always written."""
+    checkpoint_at: tuple[int, ...] = ()
+    """Further steps to write one at; ``keep`` must have room for those that shall stay."""
     keep: int = 3
     """Latest checkpoints that are kept."""
     keep_best: str | None = None
@@ -36,16 +38,19 @@ class TrainConfig:
         for field in ("log_every", "eval_every", "eval_batches", "checkpoint_every"):
             if getattr(self, field) < 0:
                 raise UserError(f"train.{field}={getattr(self, field)} must not be negative; 0 turns it off")
+        if any(step < 1 for step in self.checkpoint_at):
+            raise UserError(f"train.checkpoint_at={self.checkpoint_at} must be steps, from 1 on")
         if self.batch_size % self.accumulate:
             raise UserError(
                 f"train.batch_size={self.batch_size} is not divisible by train.accumulate={self.accumulate}"
             )
         if self.keep_best_mode not in ("min", "max"):
             raise UserError(f"train.keep_best_mode={self.keep_best_mode!r} is not one of min, max")
-        if self.keep_best and (not self.eval_every or self.checkpoint_every % self.eval_every):
+        checkpoints = (self.checkpoint_every, *self.checkpoint_at)
+        if self.keep_best and (not self.eval_every or any(step % self.eval_every for step in checkpoints)):
             raise UserError(
                 f"train.keep_best={self.keep_best!r} needs an evaluation at every checkpoint: train.checkpoint_every="
-                f"{self.checkpoint_every} must be a multiple of train.eval_every={self.eval_every}"
+                f"{self.checkpoint_every} (and train.checkpoint_at) must be a multiple of train.eval_every={self.eval_every}"
             )
         if self.profile_steps is not None and not 0 <= self.profile_steps[0] < self.profile_steps[1]:
             raise UserError(f"train.profile_steps={self.profile_steps} must be a first step and a later one")

@@ -179,9 +179,9 @@ class _Run:
         return not self.stopping and step > 0 and (at_end or bool(every and step % every == 0))
 
     def checkpoint_due(self, step: int) -> bool:
-        """Every so many steps; not before the first."""
+        """Every so many steps, not before the first, and at those that are named."""
         every = self._config.checkpoint_every
-        return step > 0 and bool(every and step % every == 0)
+        return step in self._config.checkpoint_at or (step > 0 and bool(every and step % every == 0))
 
     def evaluate(
         self, evaluate: Callable[[TrainState, int], Mapping[str, float]], state: TrainState, step: int

@@ -27,6 +27,7 @@ MAY_CHANGE = frozenset(
         "train.eval_every",
         "train.eval_batches",
         "train.checkpoint_every",
+        "train.checkpoint_at",
         "train.keep",
         "train.keep_best",
         "train.keep_best_mode",

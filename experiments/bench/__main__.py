@@ -9,8 +9,12 @@ usage: python -m experiments.bench NAME [key=value ...] [--json]
   data         tokens per second of the loader alone, over what the demo's training step consumes
   vocabulary   how many batch x time x vocabulary arrays a training step keeps at a vocabulary of 50,277
   throughput   tokens per second, MFU and ratio to Transformer++ of a bf16 xs model on an accelerator
+  ebft_rollout time and FLOPs of whole passes over every sample's row for every token, over EBFT's rollouts
+  ebft_step    FLOPs of an EBFT training step over those of the published code's way, and whitening's share of its time
 
-keys: repeats (runs that a median is taken of; not for vocabulary), batch (generate, throughput), size (throughput)
+keys: repeats (runs that a median is taken of; not for vocabulary), batch (generate, throughput), size (throughput),
+rows and hidden (ebft_rollout, ebft_step: prompts of a step, width of feed-forward layers), context and vocab (the same),
+many (ebft_step: samples of a second measurement)
 
 --json prints the figures as one JSON object on the last line. Figures of time are medians of interleaved, warm runs.
 """
@@ -26,7 +30,17 @@ from ebm_jax import cli
 from ebm_jax.errors import UserError
 from ebm_jax.overrides import parse, split_assignment
 
-NAMES = ("ebt_step", "generate", "lm_generate", "hf_import", "data", "vocabulary", "throughput")
+NAMES = (
+    "ebt_step",
+    "generate",
+    "lm_generate",
+    "hf_import",
+    "data",
+    "vocabulary",
+    "throughput",
+    "ebft_rollout",
+    "ebft_step",
+)
 
 
 def main(argv: list[str]) -> int:

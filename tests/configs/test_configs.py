@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from ebm_jax.algorithm import BatchSpec
 from ebm_jax.algorithms.ebft import EBFTConfig
 from ebm_jax.cli import load_and_call, load_config
 from ebm_jax.comparison import Comparison
+from ebm_jax.data.paths import DATA_VARIABLE
 from ebm_jax.data.sources import open_source
 from ebm_jax.data.tasks import TASKS
 from ebm_jax.experiment import ExperimentConfig, build_algorithm
@@ -30,6 +32,13 @@ FILES = sorted(set((ROOT / "configs").rglob("*.py")) - set(SHARED))
 SWEEPS = [f for f in FILES if f.parent.name == "sweeps"]
 CONFIGS = [f for f in FILES if f not in SWEEPS]
 NEOX = 50_277
+
+
+@pytest.fixture(autouse=True)
+def data(monkeypatch):
+    """A place for data, where none is named: nothing is read from it."""
+    if DATA_VARIABLE not in os.environ:
+        monkeypatch.setenv(DATA_VARIABLE, str(ROOT / "no_data"))
 
 
 def name(path):

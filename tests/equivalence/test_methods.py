@@ -6,6 +6,7 @@ gradient of 0 that is 1e-17 elsewhere would move its parameter by a full step; `
 optimizer's moments, which hold the gradients themselves, are compared as well.
 """
 
+import dataclasses
 import functools
 import os
 import socket
@@ -19,13 +20,17 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from ebm_jax.algorithm import BatchSpec
+from ebm_jax.algorithms.ebft import EBFTConfig
 from ebm_jax.algorithms.ebt import PAPER, EBTConfig
 from ebm_jax.algorithms.lm import LMConfig
 from ebm_jax.algorithms.reward_model import RewardModelConfig
 from ebm_jax.algorithms.sft import SFTConfig
+from ebm_jax.decoding.anchors import AnchorConfig
+from ebm_jax.decoding.sampling import SamplingConfig
 from ebm_jax.energy.replay import ReplayConfig
 from ebm_jax.energy.schedule import PAPER_S1, S1, S2
 from ebm_jax.experiment import ALGORITHMS, open_run
+from ebm_jax.models.features import FeatureConfig
 from ebm_jax.models.lora import LoraConfig
 from ebm_jax.models.transformer import TransformerConfig
 from ebm_jax.optim import OptimConfig
@@ -43,6 +48,13 @@ from tests.training.toy import Lines, ToyStream, toy_start
 ROOT = Path(__file__).parents[2]
 ROWS, CONTEXT, VOCAB = 8, 8, 24
 MODEL = TransformerConfig(depth=2, width=16, heads=2)
+# Three blocks a row.
+SAMPLED = {
+    "samples": 3,
+    "anchors": AnchorConfig(steps=2, stride=2, prefix=2),
+    "features": FeatureConfig(weights="initial", depths=(1, 2)),
+    "sampling": SamplingConfig(temperature=0.8),
+}
 # 8 fresh and 4 replayed rows: 12, which no mesh of 8 divides.
 REPLAY = ReplayConfig(capacity=8, fraction=0.5)
 METHODS = {
@@ -52,6 +64,8 @@ METHODS = {
     "s2": EBTConfig(descent=S2, replay=REPLAY),
     "sft": SFTConfig(),
     "sft lora": SFTConfig(lora=LoraConfig(rank=2)),
+    "ebft": EBFTConfig(**SAMPLED, gamma=0.1, kl=0.1, entropy=0.1),
+    "ebft lora": EBFTConfig(**SAMPLED, lora=LoraConfig(rank=2), whiten="feature_axis", align="cosine"),
     "reward": RewardModelConfig(centering=0.1, language=0.3),
     "reward lora": RewardModelConfig(lora=LoraConfig(rank=2)),
 }
@@ -91,6 +105,9 @@ def packed_row(index):
 
 def program_of(method, mesh, devices, precision, config):
     settings = METHODS[method]
+    if isinstance(settings, EBFTConfig):
+        features = dataclasses.replace(settings.features, dtype=precision.compute)
+        settings = dataclasses.replace(settings, features=features)
     algorithm = ALGORITHMS[type(settings)](settings, MODEL, VOCAB, precision)
     return build_program(
         algorithm=algorithm,
@@ -119,14 +136,15 @@ def whole(method):
 
 # The layout with everything in it, for the methods that differ most, is quick enough for every day.
 EVERY_DAY = [(method, "fsdp_tp 2x2x2, accumulate 2") for method in ("lm", "s2")]
-TUNED, TELLING = ("sft", "reward"), ("accumulate 4", "fsdp_tp 2x2x2, accumulate 2")
+TUNED, TELLING = ("sft", "reward", "ebft lora"), ("accumulate 4", "fsdp_tp 2x2x2, accumulate 2")
 """Methods that share their trunk with ``lm``: two layouts tell whether their own parts are cut right."""
 
 
 def how_often(method, layout):
     if (method, layout) in EVERY_DAY:
         return ()
-    return pytest.mark.heavy if method.startswith(TUNED) and layout not in TELLING else pytest.mark.slow
+    told = TELLING if method.startswith(TUNED) else (*TELLING, "ddp 8", "fsdp 8") if method == "ebft" else LAYOUTS
+    return pytest.mark.slow if layout in told else pytest.mark.heavy
 
 
 CASES = [pytest.param(m, layout, marks=how_often(m, layout)) for m in METHODS for layout in LAYOUTS]
@@ -155,7 +173,7 @@ def compiled_anew():
 
 @pytest.mark.usefixtures("compiled_anew")
 @pytest.mark.parametrize(
-    "method", ["lm", *(pytest.param(name, marks=pytest.mark.slow) for name in ("s1", "sft lora", "reward"))]
+    "method", ["lm", *(pytest.param(name, marks=pytest.mark.slow) for name in ("s1", "sft lora", "ebft", "reward"))]
 )
 def test_no_array_is_copied_everywhere_to_change_its_layout(method, capfd):
     mesh, devices, _ = LAYOUTS["fsdp_tp 2x2x2"]
@@ -192,7 +210,7 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(tmp_path):
     assert int(whole.carry.filled) == REPLAY.capacity
 
 
-def launch_pretrain(folder, name, steps, devices, **environment):
+def launch_pretrain(config, folder, name, steps, devices, **environment):
     """The real command on a corpus of its own, in float64."""
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
@@ -213,8 +231,10 @@ def launch_pretrain(folder, name, steps, devices, **environment):
         "mesh.rules": "fsdp",
     }
     settings |= dict.fromkeys(("precision.param", "precision.compute", "precision.reduce"), "float64")
+    if "ebft" in config:
+        settings |= {"algorithm.features.dtype": "float64", "model.depth": 2, "algorithm.features.depths": "[1]"}
     words = [f"{key}={value}" for key, value in settings.items()]
-    command = [sys.executable, "-m", "experiments.pretrain", "configs/smoke/ebt.py", *words, f"workdir={folder}/{name}"]
+    command = [sys.executable, "-m", "experiments.pretrain", config, *words, f"workdir={folder}/{name}"]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
 
@@ -226,7 +246,8 @@ def finish(process):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
-def test_two_processes_are_one(tmp_path):
+@pytest.mark.parametrize("config", ["configs/smoke/ebt.py", "configs/ebft/smoke.py"])
+def test_two_processes_are_one(config, tmp_path):
     pytest.importorskip("tensorflow_datasets")
     text = "\n".join(f"line {i} of a small text, which says {i * i % 97} and little else" for i in range(300))
     (tmp_path / "corpus.txt").write_text(text)
@@ -237,15 +258,16 @@ def test_two_processes_are_one(tmp_path):
             port = probe.getsockname()[1]
         common = {"EBM_JAX_COORDINATOR": f"127.0.0.1:{port}", "EBM_JAX_PROCESSES": "2"}
         numbered = ({**common, "EBM_JAX_PROCESS_ID": str(i)} for i in (0, 1))
-        for process in [launch_pretrain(tmp_path, "two", steps, 2, **mine) for mine in numbered]:
+        for process in [launch_pretrain(config, tmp_path, "two", steps, 2, **mine) for mine in numbered]:
             finish(process)
-    finish(launch_pretrain(tmp_path, "one", 4, 4))
+    finish(launch_pretrain(config, tmp_path, "one", 4, 4))
     lines = [read_metrics(tmp_path / name) for name in ("one", "two")]
     two = [line for line in lines[1] if "loss" in line]
     one = [line for line in lines[0] if "loss" in line]
     assert [line["step"] for line in one] == [line["step"] for line in two] == [1, 2, 3, 4]
     for a, b in zip(one, two, strict=True):
-        names = ("loss", "nll", "grad_norm", "param_norm", "tokens", "inner_steps")
+        mine = ("inner_steps",) if "ebt" in config else ("reward", "duplicates")
+        names = ("loss", "nll", "grad_norm", "param_norm", "tokens", *mine)
         assert [a[name] for name in names] == pytest.approx([b[name] for name in names], rel=1e-9)
     assert lines[0][-1] == pytest.approx(lines[1][-1], rel=1e-5), "the evaluation"
     _, expected, _ = open_run(tmp_path / "one")

@@ -7,7 +7,7 @@ import pytest
 from ebm_jax.algorithm import BatchSpec
 from ebm_jax.cli import main as run_cli
 from ebm_jax.models.transformer import TransformerConfig
-from experiments.bench import ebt_step, generate
+from experiments.bench import ebft_rollout, ebft_step, ebt_step, generate
 from experiments.bench.__main__ import main
 
 
@@ -50,3 +50,34 @@ def test_generate_gives_every_key():
     figures = generate.run(1, 2, TransformerConfig(depth=1, width=16, heads=2), (20, 24, 32))
     assert figures["speedup_vs_recompute_32"] > 0 and figures["speedup_vs_recompute_24"] > 0
     assert figures["growth_20_32"] > 0 and figures["candidates_8_over_1"] > 0
+
+
+EBFT_MODEL = TransformerConfig(depth=4, width=16, heads=2)
+
+
+@pytest.mark.slow
+def test_ebft_rollout_gives_every_key():
+    figures = ebft_rollout.run(1, context=32, vocab=32, model=EBFT_MODEL)
+    assert figures["speedup"] > 0 and figures["flops_ratio"] > 4 and figures["sampling_share"] > 0
+    assert set(figures["seconds"]) == {"reference", "ours", "sampling"}
+    assert set(figures["gflops"]) == {"reference", "ours"}
+
+
+@pytest.mark.slow
+def test_ebft_step_gives_every_key():
+    figures = ebft_step.run(1, context=32, vocab=32, many=5, model=EBFT_MODEL, published=EBFT_MODEL)
+    for suffix in ("", "_qwen"):
+        assert 0 < figures[f"flops_ratio{suffix}"] < figures[f"flops_ratio_remat{suffix}"] < 1
+        assert 0 < figures[f"flops_ratio_train{suffix}"] < figures[f"flops_ratio_train_remat{suffix}"] < 1
+        assert all(flops > 0 for parts in figures[f"gflops{suffix}"].values() for flops in parts.values())
+    for suffix in ("", "_n5"):
+        assert figures[f"whitening_share{suffix}"] > 0 and figures[f"step_seconds{suffix}"] > 0
+
+
+@pytest.mark.slow
+def test_ebft_needs_no_more_flops_than_promised():
+    """Counted at full size, from shapes."""
+    spec = BatchSpec(batch_size=1, context=ebft_rollout.CONTEXT, vocab_size=ebft_rollout.VOCAB)
+    figures = ebft_step.flops_ratios(TransformerConfig(size="3xs"), spec, "")
+    assert figures["flops_ratio"] <= 0.20 and figures["flops_ratio_train"] <= 0.29
+    assert figures["gflops"]["reference"]["rollout"] / figures["gflops"]["ours"]["rollout"] >= 11

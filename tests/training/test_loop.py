@@ -169,3 +169,9 @@ def test_data_that_end_are_an_error(program, config):
 
     with pytest.raises(UserError, match="ended at step 2"):
         go(program, config, stream=Short())
+
+
+def test_checkpoints_at_steps_that_are_named(program, tmp_path):
+    go(program, toy_config(steps=6, accumulate=2, checkpoint_every=4, checkpoint_at=(1, 3), keep=9), folder=tmp_path)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.steps() == [1, 3, 4, 6]

@@ -70,6 +70,8 @@ def test_live_line_is_one_line():
         ({"batch_size": 6, "accumulate": 4}, r"batch_size=6 is not divisible by train\.accumulate=4"),
         ({"eval_every": -1}, r"eval_every=-1 must not be negative"),
         ({"keep_best": "nll", "eval_every": 4, "checkpoint_every": 6}, "must be a multiple"),
+        ({"keep_best": "nll", "eval_every": 4, "checkpoint_at": (8, 9)}, "must be a multiple"),
+        ({"checkpoint_at": (0, 3)}, r"checkpoint_at=\(0, 3\) must be steps, from 1 on"),
         ({"profile_steps": (5, 5)}, "first step and a later one"),
     ],
 )
