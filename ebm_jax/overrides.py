@@ -42,10 +42,10 @@ def override(config: C, assignments: Sequence[str]) -> C:
     """A new config with each ``key=value`` applied in order.
 
     Values are read by the field's annotation: ``1e3`` is an int where it is exact, ``none`` is None where that is
-    allowed, ``a,b`` or ``[a, b]`` is a tuple or list, ``{a: 1}`` a dict. ``algorithm=ebt`` (or ``algorithm.kind=ebt``)
-    replaces a member of a tagged union by that member's defaults; later assignments then set its keys. Raises
-    ``UserError`` for unknown keys (with the nearest key), for values of the wrong type, and whatever the config's own
-    checks raise.
+    allowed, ``a,b`` or ``[a, b]`` is a tuple or list, ``{a: 1}`` a dict; in a dict of configs, ``NAME.key`` is a key of one of
+    them. ``algorithm=ebt`` (or ``algorithm.kind=ebt``) replaces a member of a tagged union by that member's defaults;
+    later assignments then set its keys. Raises ``UserError`` for unknown keys (with the nearest key), for values of the
+    wrong type, and whatever the config's own checks raise.
     """
     cls = type(config)
     tree = to_dict(config)
@@ -125,8 +125,20 @@ def _assign_item(tree: dict[str, Any], name: str, hint: Hint, rest: list[str], h
     if not isinstance(tree.get(name), dict):
         tree[name] = {}
     item_hint = (typing.get_args(mappings[0]) or (str, Any))[1]
-    item = ".".join(rest)
-    tree[name][item] = parse(text, item_hint, join(here, item))
+    item, choices, items = ".".join(rest), dataclass_members(item_hint), tree[name]
+    if not choices:
+        items[item] = parse(text, item_hint, join(here, item))
+        return
+    # Names may have dots themselves: the longest one that fits is meant.
+    owner = max((known for known in items if f"{item}.".startswith(f"{known}.")), key=len, default=None)
+    if owner is None:
+        raise unknown_key(join(here, item), items, here)
+    inside = join(here, owner)
+    if item == owner:
+        items[owner] = _select(text, choices, item_hint, inside)
+    else:
+        path = item.removeprefix(f"{owner}.").split(".")
+        _assign(items[owner], choose_member(items[owner], item_hint, inside), path, inside, text, join(here, item))
 
 
 def _select(text: str, choices: list[type], hint: Hint, key: str) -> Any:

@@ -7,7 +7,11 @@
 ``evaluation.json``     what ``experiments.evaluate`` found out about the trained model
 ``thinking.json``       figures by inner steps, candidates and ways of thinking (``experiments.think``)
 ``uncertainty.json``    energies of a few texts, token by token and step by step (the same)
+``finetuned.json``      what ``experiments.finetune`` measured, in means; of every anchor it is in ``anchors.npz``
 ======================  ==========================================================================
+
+A comparison's folder has ``comparison.json``, what is compared and how, the record of the model that all begin with in
+``base/``, and the runs in ``METHOD/seed=N/``.
 """
 
 import json
@@ -22,6 +26,8 @@ RESULT = "result.json"
 EVALUATION = "evaluation.json"
 THINKING = "thinking.json"
 UNCERTAINTY = "uncertainty.json"
+FINETUNED, ANCHORS = "finetuned.json", "anchors.npz"
+COMPARISON, BASE = "comparison.json", "base"
 
 
 def read_run_record(workdir: Path | str) -> dict[str, Any]:
@@ -50,6 +56,16 @@ def read_thinking(workdir: Path | str) -> dict[str, Any]:
 def read_uncertainty(workdir: Path | str) -> dict[str, Any]:
     """The content of ``uncertainty.json``; raises ``UserError`` where the run was not studied."""
     return _read_json(Path(workdir) / UNCERTAINTY, f"run python -m experiments.think {workdir}")
+
+
+def read_finetuned(workdir: Path | str) -> dict[str, Any]:
+    """The content of ``finetuned.json``; raises ``UserError`` where nothing was measured."""
+    return _read_json(Path(workdir) / FINETUNED, "run python -m experiments.finetune CONFIG")
+
+
+def read_compared(workdir: Path | str) -> dict[str, Any]:
+    """The content of ``comparison.json``; raises ``UserError`` where there is none."""
+    return _read_json(Path(workdir) / COMPARISON, "run python -m experiments.finetune CONFIG")
 
 
 def read_metrics(path: Path | str) -> list[dict[str, Any]]:

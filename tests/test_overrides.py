@@ -169,3 +169,31 @@ def test_mistakes_name_the_key_and_the_fix(assignment: str, message: str):
 )
 def test_formatted_values_read_back(value: Any, hint: Any):
     assert parse(format_value(value), hint, "key") == value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Several:
+    runs: dict[str, Config] = field(default_factory=lambda: {"a": Config(), "a.b": Config(), "c": Config()})
+    seeds: tuple[int, ...] = (0,)
+
+
+def test_configs_in_a_dict_are_named_by_their_place():
+    several = override(Several(), ["runs.a.optim.peak_lr=2", "runs.c.algorithm=lm", "runs.c.algorithm.smoothing=0.5"])
+    assert several.runs["a"].optim.peak_lr == 2.0 and several.runs["c"].algorithm == LM(smoothing=0.5)
+    assert several.runs["a.b"] == Config() and override(Several(), ["seeds=1,2"]).seeds == (1, 2)
+    assert override(Several(), ["runs.a.b.seed=3"]).runs["a.b"].seed == 3, "the longest name that fits is meant"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("runs.d.seed=1", r"unknown key 'runs.d.seed'"),
+        ("runs.c.sede=1", r"unknown key 'runs.c.sede'.*Did you mean 'runs.c.seed'"),
+        ("runs.c.algorithm.smoothing=1", r"'smoothing' belongs to lm: put runs.c.algorithm=lm before it"),
+        ("runs.c=1", r"runs.c=1: runs.c is a group of keys"),
+        ("runs.c.seed=x", r"runs.c.seed=x cannot be read as int"),
+    ],
+)
+def test_bad_keys_of_configs_in_a_dict(assignment, message):
+    with pytest.raises(UserError, match=message):
+        override(Several(), [assignment])

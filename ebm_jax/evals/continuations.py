@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ebm_jax.algorithms.answers import AnswerGrader
+from ebm_jax.algorithms.policy_gradient import per_row
 from ebm_jax.algorithms.token_log_probs import token_log_probs
 from ebm_jax.algorithms.token_nll import token_nll
 from ebm_jax.data.splits import SPLITS
@@ -26,7 +27,11 @@ from ebm_jax.grading.rewards import RewardConfig
 from ebm_jax.losses import feature_matching as matching
 from ebm_jax.models.features import FeatureConfig, Features, feature_network, token_features
 from ebm_jax.models.lm import TransformerLM
+from ebm_jax.parallel.multihost import is_main, to_host
 from ebm_jax.types import Array, Batch, Params, PRNGKey
+
+SHOWN_BEFORE = 48
+"""Tokens of a prompt's end that are shown with a sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +51,15 @@ class MatchingConfig:
     batch_size: int = 8
     temperature: float = 1.0
     features: FeatureConfig = field(default_factory=FeatureConfig)
-    """``last``: features of a completion's last token; ``mean``: the mean over its tokens."""
+    """The network that all compared models are looked at by. Its ``weights`` are ``base``, ``initial`` (what the models begin
+    with), or those of a run or a published model. Pooled ``last``: features of a completion's last token; ``mean``: their
+    mean over its tokens."""
 
     def __post_init__(self) -> None:
         if not self.lengths or list(self.lengths) != sorted(set(self.lengths)) or self.lengths[0] < 1:
             raise UserError(f"matching.lengths={self.lengths} must be rising numbers of tokens, from 1 on")
+        if self.lengths[-1] < 2:
+            raise UserError("matching.lengths=(1,): the longest completion must have 2 tokens at least")
         for name, least in (("samples", 2), ("anchors", 1), ("per_row", 1), ("batch_size", 1)):
             if getattr(self, name) < least:
                 raise UserError(f"matching.{name}={getattr(self, name)} must be at least {least}")
@@ -60,6 +69,10 @@ class MatchingConfig:
             raise UserError(f"matching.temperature={self.temperature} must be positive: features are of samples")
         if self.features.pool not in ("last", "mean"):
             raise UserError(f"matching.features.pool={self.features.pool!r} is not one of last, mean")
+        if self.features.weights == "random":
+            raise UserError(
+                "matching.features.weights=random: models are compared by a network that knows the text, as base"
+            )
         if self.places not in ("random", "answers"):
             raise UserError(f"matching.places={self.places!r} is not one of random, answers")
 
@@ -87,7 +100,7 @@ class TaskConfig:
 
 
 class Measured(NamedTuple):
-    """Per anchor, A anchors in the order of rows: what ``MatchingEvaluator`` found."""
+    """What ``MatchingEvaluator`` found at A anchors, in the order of rows, and in the R rows that it read."""
 
     row_A: np.ndarray
     """Number of the row, by which anchors that depend on each other are known."""
@@ -103,8 +116,11 @@ class Measured(NamedTuple):
     """Mean difference of the sampler's log-probability of a token and that of one full pass."""
     tokens_AxGxT: np.ndarray
     anchor_A: np.ndarray
-    nll: dict[str, tuple[float, float]]
-    """Cross-entropy at temperature 1, sum and weight, of ``scored`` tokens and of ``all``."""
+    row_R: np.ndarray
+    scored_Rx2: np.ndarray
+    """Cross-entropy at temperature 1 of the tokens that the data scores, sum and weight of every row."""
+    all_Rx2: np.ndarray
+    """The same of all tokens."""
 
 
 class MatchingEvaluator:
@@ -123,17 +139,15 @@ class MatchingEvaluator:
     ) -> Measured:
         """Continues rows until there are enough anchors; ``features`` are the feature network's own parameters."""
         found: list[Measured] = []
-        sums = {"scored": np.zeros(2), "all": np.zeros(2)}
         number = 0
         for batch in batches:
-            out = jax.device_get(self._measure(params, features, self._place(batch), key))
-            there = out.pop("there") > 0
-            for name, total in sums.items():
-                total += np.asarray(out.pop(f"nll_{name}"), np.float64)
-            row = np.broadcast_to(np.asarray(batch["index"])[:, None], there.shape)
+            out = to_host(self._measure(params, features, self._place(batch), key))
+            there, index_B, real = out.pop("there") > 0, out.pop("index"), out["all_Rx2"][:, 1] > 0
+            rows = {name: out.pop(name)[real] for name in ("scored_Rx2", "all_Rx2")}
+            row_A = np.broadcast_to(index_B[:, None], there.shape)[there]
             kept = {name: x[there] for name, x in out.items()}
-            found.append(Measured(row_A=row[there], nll={}, **kept))
-            number += len(found[-1].row_A)
+            found.append(Measured(row_A=row_A, row_R=index_B[real], **rows, **kept))
+            number += len(row_A)
             if number >= self.config.anchors:
                 break
         if not number:
@@ -141,9 +155,7 @@ class MatchingEvaluator:
                 f"no row of the {self.config.split} split has room for {self.config.lengths[-1]} tokens behind an anchor:"
                 " use shorter matching.lengths or longer documents"
             )
-        joined = {name: np.concatenate([getattr(m, name) for m in found]) for name in Measured._fields if name != "nll"}
-        nll = {name: (float(total[0]), float(total[1])) for name, total in sums.items()}
-        return Measured(**joined, nll=nll)
+        return Measured(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
     def _of_batch(self, params: Params, weights: Params, batch: Batch, key: PRNGKey) -> dict[str, Any]:
         c = self.config
@@ -179,8 +191,9 @@ class MatchingEvaluator:
             "ended_AxL": jnp.mean(ended, 1)[..., at],
             "gap_A": jnp.mean(log_probs[..., 1:] - again, (1, 3)),
             "tokens_AxGxT": jnp.moveaxis(made, 1, 2),
-            "nll_scored": jnp.stack([jnp.sum(nll_BxP * batch["weights"]), jnp.sum(batch["weights"])]),
-            "nll_all": jnp.stack([jnp.sum(nll_BxP * real), jnp.sum(real)]),
+            "index": batch["index"],
+            "scored_Rx2": per_row(nll_BxP, batch["weights"]),
+            "all_Rx2": per_row(nll_BxP, real),
         }
 
 
@@ -193,26 +206,31 @@ class TaskEvaluator:
         self._sample = jax.jit(self._sampled)
 
     def __call__(self, params: Params, batches: Iterable[Mapping[str, Any]], key: PRNGKey) -> "Scores":
-        """Rewards of every block of the rows, ``[A, samples]``."""
+        """Rewards of every block of the rows, ``[A, samples]``, in process 0; the others sample for it and have none."""
         rows: list[np.ndarray] = []
         rewards: list[np.ndarray] = []
         failures: dict[str, int] = {}
         texts: list[tuple[str, ...]] = []
-        for batch in batches:
-            plain = {name: value for name, value in batch.items() if name != "examples"}
-            made, anchor, there = jax.device_get(self._sample(params, self._place(plain), key))
+        for local in batches:
+            placed = self._place(local)
+            plain = {name: value for name, value in placed.items() if name != "examples"}
+            made, anchor, there = to_host(self._sample(params, plain, key))
+            batch = to_host(placed)
+            rows.append(np.broadcast_to(batch["index"][:, None], there.shape)[there > 0])
+            if not is_main():  # texts are graded, and written down, once
+                continue
             reward, graded = self._grader(batch, made, anchor, there)
-            rows.append(np.broadcast_to(np.asarray(batch["index"])[:, None], there.shape)[there > 0])
             rewards.append(np.moveaxis(reward, 1, -1)[there > 0])
             for reason, count in graded.failures.items():
                 failures[reason] = failures.get(reason, 0) + count
             for b, s in np.argwhere(there > 0):
                 place = self._grader.place(batch, int(b), int(s), int(anchor[b, s]))
-                before = np.asarray(batch["inputs"])[b, max(0, anchor[b, s] - 48) : anchor[b, s]]
+                own = np.flatnonzero(batch["segments"][b, : anchor[b, s]] == batch["segments"][b, anchor[b, s] - 1])
+                before = batch["inputs"][b, own[-SHOWN_BEFORE:]]
                 texts.append((self._grader.text(before), place.reference, self._grader.text(made[b, 0, s])))
         if not rows or not sum(map(len, rows)):
             raise UserError(f"the {self.config.split} split has nothing to ask: no row has a place for an answer")
-        return Scores(np.concatenate(rows), np.concatenate(rewards), failures, texts)
+        return Scores(np.concatenate(rows), np.concatenate(rewards or [np.zeros((0, 1))]), failures, texts)
 
     def _sampled(self, params: Params, batch: Batch, key: PRNGKey) -> tuple[Array, Array, Array]:
         c = self.config

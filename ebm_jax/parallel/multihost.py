@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ebm_jax.errors import UserError
 from ebm_jax.parallel.rules import BATCH_AXES
-from ebm_jax.types import Array
+from ebm_jax.types import Array, PyTree
 
 ENVIRONMENT = ("EBM_JAX_COORDINATOR", "EBM_JAX_PROCESSES", "EBM_JAX_PROCESS_ID")
 """``host:port`` of process 0, the number of processes, and this process's number; or ``EBM_JAX_COORDINATOR=auto``."""
@@ -76,6 +76,13 @@ def local_rows_of(array: Array) -> np.ndarray:
     """This process's rows of an array that is split by rows as ``to_global`` splits them."""
     shards = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
     return np.concatenate([np.asarray(jax.device_get(shards[start])) for start in sorted(shards)])
+
+
+def to_host(tree: PyTree) -> PyTree:
+    """Numpy copies of global arrays, whole in every process; every process must ask."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)
 
 
 def barrier(name: str) -> None:

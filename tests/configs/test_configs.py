@@ -1,6 +1,8 @@
 """Every config builds, survives JSON, and traces its initialisation and one train step without data or arrays."""
 
 import ast
+import json
+import os
 import re
 import subprocess
 import sys
@@ -10,14 +12,17 @@ import jax
 import pytest
 
 from ebm_jax.algorithm import BatchSpec
-from ebm_jax.cli import load_config
+from ebm_jax.algorithms.ebft import EBFTConfig
+from ebm_jax.cli import load_and_call, load_config
+from ebm_jax.comparison import Comparison
+from ebm_jax.data.paths import DATA_VARIABLE
 from ebm_jax.data.sources import open_source
 from ebm_jax.data.tasks import TASKS
 from ebm_jax.experiment import ExperimentConfig, build_algorithm
 from ebm_jax.models.sizes import SIZES
 from ebm_jax.overrides import override
 from ebm_jax.parallel.mesh import make_mesh
-from ebm_jax.serialize import from_dict, to_dict
+from ebm_jax.serialize import flatten, from_dict, to_dict
 from ebm_jax.sweeps import load_sweep
 from ebm_jax.training.program import build_program
 
@@ -29,6 +34,13 @@ CONFIGS = [f for f in FILES if f not in SWEEPS]
 NEOX = 50_277
 
 
+@pytest.fixture(autouse=True)
+def data(monkeypatch):
+    """A place for data, where none is named: nothing is read from it."""
+    if DATA_VARIABLE not in os.environ:
+        monkeypatch.setenv(DATA_VARIABLE, str(ROOT / "no_data"))
+
+
 def name(path):
     return str(path.relative_to(ROOT / "configs"))
 
@@ -37,8 +49,18 @@ def config_of(path):
     return load_config(path, ExperimentConfig)
 
 
+def configs_of(path):
+    """The configs of a file, by method where it is a comparison."""
+    found = load_and_call(path, "get_config")
+    return found.methods if isinstance(found, Comparison) else {"": found}
+
+
+def vocabulary(config):
+    return config.vocab_size or (256 if config.data.tokenizer == "bytes" else NEOX)
+
+
 def trace(config):
-    vocab = 256 if config.data.tokenizer == "bytes" else NEOX
+    vocab = vocabulary(config)
     spec = BatchSpec(batch_size=config.train.batch_size, context=config.data.context, vocab_size=vocab)
     program = build_program(
         algorithm=build_algorithm(config, vocab),
@@ -52,18 +74,50 @@ def trace(config):
     program.lower()
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=name)
+TRACED = set()
+
+
+def program_of(config):
+    """What decides the program of a step; of plain numbers only whether they are zero."""
+    parts = ("model", "algorithm", "mesh", "precision", "train.batch_size", "train.accumulate", "data.context")
+    flat = flatten(to_dict(config)) | {"vocabulary": vocabulary(config)}
+    kept = {k: v for k, v in flat.items() if k == "vocabulary" or any(k == p or k.startswith(f"{p}.") for p in parts)}
+    return json.dumps({k: v > 0 if isinstance(v, float) else v for k, v in kept.items()}, sort_keys=True)
+
+
+def costly(path):
+    """Variants of configs that are traced themselves, or larger ones: many programs of some seconds each."""
+    return path.parent.name == "ablation" or path.stem.startswith("scale_")
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, marks=pytest.mark.slow) if costly(p) else p for p in CONFIGS], ids=name
+)
 def test_config_traces_one_step(path):
-    config = config_of(path)
-    assert from_dict(ExperimentConfig, to_dict(config)) == config
-    trace(config)
+    for config in configs_of(path).values():
+        if (program := program_of(config)) not in TRACED:
+            trace(config)
+            TRACED.add(program)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name)
+def test_config_is_plain_values(path):
+    found = load_and_call(path, "get_config")
+    assert from_dict(type(found), to_dict(found)) == found
+    for config in configs_of(path).values():
+        algorithm = config.algorithm
+        if isinstance(algorithm, EBFTConfig):
+            assert algorithm.anchors.blocks(config.data.context) and algorithm.features.layers(
+                config.model.resolved_depth
+            )
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=name)
 def test_further_texts_exist(path):
-    for source in config_of(path).eval.extra.values():
-        kind, _, task = source.partition(":")
-        assert (kind == "task" and task in TASKS) or source == "stdlib-topics", source
+    for config in configs_of(path).values():
+        for source in config.eval.extra.values():
+            kind, _, task = source.partition(":")
+            assert (kind == "task" and task in TASKS) or source == "stdlib-topics", source
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)

@@ -1,0 +1,17 @@
+"""How many continuations, how long and how far apart: configs/ebft/qa_code.py with one thing changed in each run.
+
+Command:  python -m experiments.finetune configs/ebft/ablation/rollouts_qa_code.py only=NAME   (a machine for each name)
+          python -m experiments.paper.ebft_ablation runs/ebft_rollouts_qa_code
+Expected: by the paper's account: not reported in what could be obtained.
+Hardware: as configs/ebft/qa_code.py for each run; nothing was measured with this file here.
+"""
+
+from configs.ablations import rollouts
+from configs.ebft.qa_code import TASK
+from configs.feature_matching import ebft
+from ebm_jax.comparison import Comparison
+
+
+def get_config() -> Comparison:
+    methods = rollouts(TASK.run(ebft(), epochs=2))
+    return Comparison(name="ebft_rollouts_qa_code", methods=methods, matching=TASK.matching())
