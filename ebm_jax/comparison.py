@@ -22,8 +22,15 @@ from ebm_jax import rng
 from ebm_jax.data.digests import fingerprint
 from ebm_jax.errors import NonFiniteError, UserError
 from ebm_jax.evals.continuations import MatchingConfig, MatchingEvaluator, Measured, Scores, TaskConfig, TaskEvaluator
-from ebm_jax.experiment import ExperimentConfig, base_of, check_tokenizer, open_experiment, open_run, run_training
-from ebm_jax.interop.starting_weights import starting_weights
+from ebm_jax.experiment import (
+    ExperimentConfig,
+    base_of,
+    check_tokenizer,
+    open_experiment,
+    open_run,
+    run_training,
+    weights_of,
+)
 from ebm_jax.models.features import cut
 from ebm_jax.models.lm import TransformerLM, parameter_shapes
 from ebm_jax.models.transformer import TransformerConfig
@@ -239,7 +246,7 @@ class Evaluation:
         network = TransformerLM(model, program.spec.vocab_size, self._comparison.first.precision)
         with use(program.mesh, program.rules):
             like = placed(parameter_shapes(network), program.mesh, program.rules)
-        found = starting_weights(source, model)
+        found = weights_of(source, model)
         if callable(found):
             put = lambda x, at: jax.device_put(x.astype(at.dtype), at.sharding)
             return jax.tree.map(put, found(like), like)
