@@ -52,6 +52,9 @@ class EBFTConfig(PolicyConfig):
     """``losses.feature_matching.rewards``: not at all, as the published code has it, or as the paper has it (eq. 8)."""
     whiten_scale: Literal["1", "1/n"] = "1"
     whiten_tolerance: float = 1e-6
+    credit: Literal["own", "to_go"] = "own"
+    """Where ``features.pool=token`` rewards every token: a token answers for its own reward, as published, or for all from
+    there on. The latter is the gradient of the feature-matching losses of all lengths up to T, without bias."""
     as_published: bool = False
     """Repeats what the published code gets wrong: token rewards lie in the order of blocks, where tokens lie in that of steps,
     and ``group_norm`` is ``rloo`` over the rewards' deviation among a sample's blocks (among a block's tokens, if these have
@@ -59,7 +62,12 @@ class EBFTConfig(PolicyConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = {"align": ("cosine", "dot"), "whiten": matching.WHITENINGS, "whiten_scale": ("1", "1/n")}
+        known = {
+            "credit": ("own", "to_go"),
+            "align": ("cosine", "dot"),
+            "whiten": matching.WHITENINGS,
+            "whiten_scale": ("1", "1/n"),
+        }
         for name, values in known.items():
             if getattr(self, name) not in values:
                 raise UserError(f"algorithm.{name}={getattr(self, name)!r} is not one of {', '.join(values)}")
@@ -72,6 +80,12 @@ class EBFTConfig(PolicyConfig):
                 "algorithm.features.model describes another network than the run's: name its weights in"
                 " algorithm.features.weights, or set that to random"
             )
+        if self.credit == "to_go" and self.features.pool != "token":
+            raise UserError(
+                f"algorithm.credit=to_go needs a reward for each token, and features.pool={self.features.pool}"
+            )
+        if self.credit == "to_go" and self.as_published:
+            raise UserError("algorithm.credit=to_go was not published: leave out as_published")
         if not 0 < self.whiten_tolerance < 1:
             raise UserError(f"algorithm.whiten_tolerance={self.whiten_tolerance} must lie between 0 and 1")
 
@@ -197,6 +211,8 @@ class EBFT(PolicyGradient):
         found = jnp.moveaxis(found, -1, 1)
         if c.features.pool != "token":
             return found[..., None]
+        if c.credit == "to_go":
+            return jnp.cumsum(found[..., ::-1], axis=-1)[..., ::-1]
         if c.as_published:
             rows, samples, blocks, steps = found.shape
             return jnp.swapaxes(found.reshape(rows, samples, steps, blocks), 2, 3)

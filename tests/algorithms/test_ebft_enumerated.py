@@ -5,6 +5,7 @@ Two tokens out of three make nine continuations, and three samples 729 triples o
 
 import functools
 import itertools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ import pytest
 
 from ebm_jax.decoding.anchors import AnchorConfig, branches_of
 from ebm_jax.rng import root_key
-from tests.algorithms.tiny_ebft import chosen, ebft, next_log_probs, rows, variables_of
+from tests.algorithms.tiny_ebft import FEATURES, chosen, ebft, next_log_probs, rows, variables_of
 from tests.tiny import assert_trees_close, jit
 
 VOCAB, STEPS, SAMPLES, PREFIX = 3, 2, 3, [1, 2]
@@ -31,8 +32,9 @@ def prompts(truth):
 class Enumerated:
     """All pairs of a true continuation and a triple of samples as rows of one batch, and the loss of features, exactly."""
 
-    def __init__(self):
-        self.algorithm = ebft(VOCAB, anchors=ANCHORS)
+    def __init__(self, **config):
+        self.config = {"anchors": ANCHORS} | config
+        self.algorithm = ebft(VOCAB, **self.config)
         self.variables = variables_of(self.algorithm, len(PREFIX) + STEPS)
         self.triples = np.tile(TRIPLES, (len(OUTCOMES), 1))
         self.truth = np.repeat(np.arange(len(OUTCOMES)), len(TRIPLES))
@@ -56,10 +58,13 @@ class Enumerated:
         return jnp.exp(jnp.sum(chosen(next_log_probs(self.algorithm, params, one, made, 0.7), made)[0, :, 0], -1))
 
     def l_cfm(self, params, truth):
-        """``E || E phi(sample) - phi_y ||^2`` over the distribution ``truth``, whose mean of features is that of L_FM."""
+        """``E || E phi(sample) - phi_y ||^2`` over the distribution ``truth``, whose mean of features is that of L_FM.
+
+        Where every token has features, the sum over the lengths of continuations.
+        """
         p, grams = self.probabilities(params), self.grams
         by_truth = p @ grams.samples_XxGxG @ p - 2 * grams.truth_XxG @ p + grams.norm_X
-        return truth @ by_truth
+        return truth @ by_truth.reshape(len(OUTCOMES), -1).sum(1)
 
     def policy_loss(self, params, advantages, weight):
         """The term of the loss, every row counted as often as it happens."""
@@ -76,7 +81,7 @@ class Enumerated:
         """The expected gradient of one step, and that of the loss of features over T."""
         params = self.variables.params
         weight = truth[self.truth] * self.likely[self.triples].prod(-1)
-        advantages = ebft(VOCAB, anchors=ANCHORS, baseline=baseline)._advantages(self.scored)
+        advantages = ebft(VOCAB, **self.config | {"baseline": baseline})._advantages(self.scored)
         expected = jax.tree.map(lambda g: g / STEPS, self.exact(params, truth)[1])
         return self.gradient(params, advantages, weight), expected
 
@@ -102,6 +107,16 @@ def test_the_expected_update_is_the_gradient_of_feature_matching(enumerated, bas
     found, expected = enumerated.update(baseline, np.eye(9)[4] if truth == "one" else DATA)
     assert_trees_close(found, expected, 1e-9, floor=1e-12)
     assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected)) > 1e-3
+
+
+@pytest.mark.parametrize("baseline", ["none", "rloo"])
+def test_rewards_of_every_token_that_count_from_there_on_match_all_lengths(baseline):
+    lengths = Enumerated(features=replace(FEATURES, pool="token"), credit="to_go")
+    found, expected = lengths.update(baseline, DATA)
+    assert_trees_close(found, expected, 1e-9, floor=1e-12)
+    own = Enumerated(features=replace(FEATURES, pool="token"))
+    with pytest.raises(AssertionError, match="off by"):
+        assert_trees_close(*own.update(baseline, DATA), 0.01)
 
 
 def test_a_naive_baseline_is_biased(enumerated):
