@@ -30,7 +30,7 @@ def get_config() -> Comparison:
     ebft = ExperimentConfig(
         name="stories",
         model=stories(),
-        algorithm=EBFTConfig(),
+        algorithm=EBFTConfig(gamma=0.3),
         data=DataConfig(
             source="jsonl:$EBM_JAX_DATA/text_tinystories/stories.jsonl.gz",
             tokenizer=tokenizer(STORIES),
@@ -39,8 +39,8 @@ def get_config() -> Comparison:
             validation_fraction=0.1,
             test_fraction=0.0,
         ),
-        optim=OptimConfig(peak_lr=3e-4, warmup_steps=10, schedule="constant", b2=0.95, weight_decay=0.0),
-        train=TrainConfig(steps=200, batch_size=8, log_every=10, eval_every=100, eval_batches=8, checkpoint_every=100),
+        optim=OptimConfig(peak_lr=1e-4, warmup_steps=20, decay_steps=400, b2=0.99, weight_decay=0.0),
+        train=TrainConfig(steps=400, batch_size=8, log_every=10, eval_every=200, eval_batches=8, checkpoint_every=200),
         eval=EvalConfig(batch_size=16),
         weights=STORIES,
     )
