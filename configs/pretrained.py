@@ -34,7 +34,7 @@ def answers() -> TransformerConfig:
 
 
 def code() -> TransformerConfig:
-    """1,050,752 parameters; the token table is the head as well."""
+    """1,053,824 parameters; the token table is the head as well."""
     return TransformerConfig(depth=4, width=128, heads=4, hidden=344, tied=True, embed_std=0.05)
 
 

@@ -15,7 +15,6 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from ebm_jax import rng
@@ -38,9 +37,8 @@ from ebm_jax.parallel.multihost import any_process, is_main, to_global
 from ebm_jax.parallel.rules import placed, use
 from ebm_jax.records import ANCHORS, BASE, COMPARISON, FINETUNED, read_finetuned
 from ebm_jax.serialize import flatten, to_dict
-from ebm_jax.training.checkpoints import Checkpoints
 from ebm_jax.training.record import write_json
-from ebm_jax.training.startup import MAY_CHANGE, checkpoint_folder
+from ebm_jax.training.startup import MAY_CHANGE, read_source
 from ebm_jax.types import Params
 
 SHOWN = 12
@@ -246,12 +244,7 @@ class Evaluation:
         network = TransformerLM(model, program.spec.vocab_size, self._comparison.first.precision)
         with use(program.mesh, program.rules):
             like = placed(parameter_shapes(network), program.mesh, program.rules)
-        found = weights_of(source, model)
-        if callable(found):
-            put = lambda x, at: jax.device_put(x.astype(at.dtype), at.sharding)
-            return jax.tree.map(put, found(like), like)
-        with Checkpoints(checkpoint_folder(found), read_only=True) as checkpoints:
-            return checkpoints.restore_params(like)[1]
+        return read_source(weights_of(source, model), like)
 
     @cached_property
     def _features(self) -> Params:

@@ -1,8 +1,9 @@
-"""A small pretrained model of stories learns English books until more of the same teaches little: the start of books.py.
+"""A small pretrained model of stories learns English books until more of the same teaches little: a start for
+fine-tuning.
 
 Command:  python -m experiments.pretrain configs/ebft/books_sft.py workdir=runs/ebft/books_sft
-Expected: see docs/log.md.
-Hardware: 2 CPU cores, 10 minutes; the files of $EBM_JAX_DATA.
+Expected: a falling loss on whole books that are held out; the run has not been made whole yet.
+Hardware: 2 CPU cores; the files of $EBM_JAX_DATA.
 """
 
 from dataclasses import replace

@@ -2,7 +2,7 @@
 
 Command:  python -m experiments.finetune configs/ebft/code.py seeds=0,1,2
           after the two commands of configs/ebft/code_base.py
-Expected: see docs/log.md.
+Expected: nothing was measured with this file yet.
 Hardware: 2 CPU cores; nothing but Python itself.
 """
 

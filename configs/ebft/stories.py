@@ -1,8 +1,8 @@
-"""Energy-based fine-tuning of a real pretrained model on stories, beside SFT and RLVR, in minutes.
+"""Energy-based fine-tuning of a real pretrained model on stories, beside SFT and RLVR.
 
 Command:  python -m experiments.finetune configs/ebft/stories.py
-Expected: see docs/log.md.
-Hardware: 2 CPU cores, 15 minutes; the files of $EBM_JAX_DATA.
+Expected: these settings were not run whole yet; docs/log.md has others, in which feature matching gains little here.
+Hardware: 2 CPU cores; the files of $EBM_JAX_DATA.
 """
 
 from dataclasses import replace

@@ -8,7 +8,7 @@ the config alone, so models are compared in pairs; everything is kept for each a
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import comb
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ class MatchingConfig:
     """How many prompts are continued, at least (fewer where the split has no more)."""
     per_row: int = 8
     """At most so many of one row, at random places."""
-    places: str = "random"
+    places: Literal["random", "answers"] = "random"
     """``random`` or ``answers``, as ``AnchorConfig.places``."""
     split: str = "validation"
     batch_size: int = 8
@@ -78,7 +78,7 @@ class MatchingConfig:
 
     @property
     def branching(self) -> AnchorConfig:
-        return AnchorConfig(steps=self.lengths[-1], stride=1, prefix=1, places=self.places, most=self.per_row)  # type: ignore[arg-type]
+        return AnchorConfig(steps=self.lengths[-1], stride=1, prefix=1, places=self.places, most=self.per_row)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from ebm_jax.records import BASE
 from ebm_jax.reporting.finetuning import Compared, Method, lowest
 from ebm_jax.reporting.intervals import Estimate
+from ebm_jax.reporting.markdown import markdown_table
 from ebm_jax.reporting.numbers import enumeration, integer, si
 from ebm_jax.reporting.paired import Difference
 
@@ -24,15 +25,6 @@ def markdown(compared: Compared) -> str:
             " this page measures them again."
         )
     return "\n\n".join(filter(None, parts)) + "\n"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns are as wide as what they hold."""
-    lines = [list(head), *map(list, rows)]
-    widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(head))]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    cells = lambda line: [line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (cells(lines[0]), rule, *map(cells, lines[1:])))
 
 
 def shown(difference: Difference, digits: int = 4) -> str:
@@ -71,7 +63,7 @@ def _overview(compared: Compared) -> str:
         else []
     )
     notes += _failures(compared)
-    return "\n\n".join(["## Side by side", table(head, rows), " ".join(notes)])
+    return "\n\n".join(["## Side by side", markdown_table(head, rows), " ".join(notes)])
 
 
 def _flops(method: Method) -> str:
@@ -98,7 +90,7 @@ def _best_of(compared: Compared) -> str:
         if len(numbers) < 2:
             continue
         rows = [[m.name, *(estimated(m.mean("tasks", task, "best_of", k)) for k in numbers)] for m in compared.methods]
-        parts.append(f"Best of k samples, {task}:\n\n" + table(["", *(f"k={k}" for k in numbers)], rows))
+        parts.append(f"Best of k samples, {task}:\n\n" + markdown_table(["", *(f"k={k}" for k in numbers)], rows))
     return "\n\n".join(parts)
 
 
@@ -111,7 +103,7 @@ def _by_length(compared: Compared) -> str:
         f" {integer(compared.methods[0].records[0]['anchors'])} anchors, the same for all."
     )
     title, whitened = "## Feature-matching loss by completion length", "The same of whitened features (EBFT, eq. 53):"
-    tables = table(head, rows("matching_loss")), table(head, rows("whitened_matching_loss"))
+    tables = markdown_table(head, rows("matching_loss")), markdown_table(head, rows("whitened_matching_loss"))
     return "\n\n".join([title, tables[0], note, whitened, tables[1]])
 
 
@@ -142,7 +134,7 @@ def _against(compared: Compared, names: Sequence[str], other: str) -> str:
     rows = [[title, *map(shown, values)] for title, values in figures.items()]
     if len(names) > len(figures):
         head, *rows = [[corner, *row] for corner, *row in zip(head, *rows, strict=True)]
-    return table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _samples(compared: Compared) -> str:

@@ -144,7 +144,11 @@ def has_frozen(program: Program) -> bool:
 
 def read_weights(program: Program, weights: Source, name: str | None = None) -> Params:
     """The weights of ``Algorithm.init_network`` (of the other network ``name``) in their place on the mesh."""
-    like = program.network() if name is None else program.other_network(name)
+    return read_source(weights, program.network() if name is None else program.other_network(name))
+
+
+def read_source(weights: Source, like: Params) -> Params:
+    """The weights of a network of the shapes, types and shardings ``like``."""
     if callable(weights):
         return _place(weights(like), like)
     with Checkpoints(checkpoint_folder(weights), read_only=True) as other:

@@ -33,6 +33,18 @@ class Request:
 
 def request(argv: list[str], about: str, options: Sequence[str] = ()) -> Request | None:
     """The runs and options that a command line names; None, and ``about`` on the terminal, for ``--help``."""
+    missing = "no run given: name the folders of runs, or a folder of them, as runs/small_seeds"
+    parts = arguments(argv, about, missing, options)
+    if parts is None:
+        return None
+    return Request(read_families(parts.positionals), Path(parts.options.get("out") or OUT), parts.options)
+
+
+def arguments(argv: list[str], about: str, missing: str, options: Sequence[str] = ()) -> cli.Arguments | None:
+    """A command line of folders and options; None, and ``about`` on the terminal, for ``--help``.
+
+    Raises ``UserError`` for other options, and, which says what is ``missing``, where no folder is named.
+    """
     parts = cli.arguments(argv, options=("out", *options))
     if "--help" in parts.flags:
         print(about)
@@ -41,8 +53,8 @@ def request(argv: list[str], about: str, options: Sequence[str] = ()) -> Request
         known = ", ".join(f"{name}=" for name in (*options, "out"))
         raise UserError(f"{parts.overrides[0]}: no such option; there are {known}")
     if not parts.positionals:
-        raise UserError("no run given: name the folders of runs, or a folder of them, as runs/small_seeds")
-    return Request(read_families(parts.positionals), Path(parts.options.get("out") or OUT), parts.options)
+        raise UserError(missing)
+    return parts
 
 
 def with_record(

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ebm_jax import cli
 from ebm_jax.errors import UserError
 from ebm_jax.records import BASE, RESULT, read_result
 from ebm_jax.reporting.finetuning import Compared, Method, read_comparison
 from ebm_jax.reporting.intervals import Estimate, mean
 from ebm_jax.reporting.numbers import MISSING, enumeration, plural, si
 from ebm_jax.reporting.paired import Difference
-from experiments.paper.command import OUT
+from experiments.paper.command import OUT, arguments
 from experiments.paper.pictures import LINES
 from experiments.paper.published_ebft import EBFT, GPU_HOURS, RLVR, SFT, Measure
 from experiments.paper.tables import number_of, section
@@ -34,15 +33,10 @@ def request(argv: list[str], about: str, config: str, options: Sequence[str] = (
 
     Raises ``UserError`` where no folder is named; ``config`` is what makes one.
     """
-    parts = cli.arguments(argv, options=("out", *options))
-    if "--help" in parts.flags:
-        print(about)
+    missing = f"no comparison given: name the folder that python -m experiments.finetune {config} fills"
+    parts = arguments(argv, about, missing, options)
+    if parts is None:
         return None
-    if parts.overrides:
-        known = ", ".join(f"{name}=" for name in (*options, "out"))
-        raise UserError(f"{parts.overrides[0]}: no such option; there are {known}")
-    if not parts.positionals:
-        raise UserError(f"no comparison given: name the folder that python -m experiments.finetune {config} fills")
     folders = [Path(name) for name in parts.positionals]
     return Request([read_comparison(f) for f in folders], folders, Path(parts.options.get("out") or OUT), parts.options)
 

@@ -6,9 +6,9 @@ import re
 import pytest
 
 from ebm_jax import cli
+from ebm_jax.reporting.markdown import markdown_table
 from ebm_jax.reporting.runs import read_run
 from experiments.paper import ebt_ablation, ebt_generalisation, ebt_scaling, ebt_thinking, ebt_uncertainty, published
-from experiments.paper.tables import markdown_table
 from tests.experiments import paper_runs
 
 pytest.importorskip("matplotlib")

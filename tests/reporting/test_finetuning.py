@@ -9,7 +9,8 @@ import pytest
 from ebm_jax.errors import UserError
 from ebm_jax.records import ANCHORS, COMPARISON, FINETUNED
 from ebm_jax.reporting.finetuning import lowest, read_comparison
-from ebm_jax.reporting.finetuning_text import markdown, table
+from ebm_jax.reporting.finetuning_text import markdown
+from ebm_jax.reporting.markdown import markdown_table
 from tests.experiments import compared_runs, tiny_comparison
 from tests.experiments.compared_runs import Law
 
@@ -135,5 +136,5 @@ def test_one_method_alone_and_no_beginning(tmp_path, given):
 
 
 def test_tables_line_up():
-    lines = table(["", "x"], [["long name", "1"], ["b", "22222"]]).splitlines()
+    lines = markdown_table(["", "x"], [["long name", "1"], ["b", "22222"]]).splitlines()
     assert len({len(line) for line in lines}) == 1 and lines[1].endswith("-: |")
