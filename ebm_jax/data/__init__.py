@@ -12,7 +12,7 @@ The way of a text, one module a step::
     sources     what a source is, open_source     stdlib  files  tables  tasks   the sources
     tokenizers  bytes, open_tokenizer             subword                 tokenizer.json, SentencePiece
     example_config  example_rows  examples  pairs  chat      prompts with completions, chats, better and worse answers
-    languages  translations   sentences in several languages as examples
+    translations   sentences in several languages as examples
     encoding    documents to tokens, and which of them are scored
     splits      train, validation, test by stable hash
     builder     the TFDS builder (array_record)   prepare                 lock, fingerprint, atomic preparation

@@ -2,7 +2,7 @@
 
 With prompts of P tokens, continuations of T tokens, a first prefix of C tokens and a stride of s, the anchors of a row are
 ``e_k = C + k s`` for ``k = 0 .. (P - T - C) / s``: prefixes are nested, and the true continuation of block k is
-``x[e_k : e_k + T]`` (EBFT, section 2.2).
+``x[e_k : e_k + T]`` (EBFT).
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Rollouts: many short continuations of every prompt's beginnings, sampled together.
 
 A prompt is read once, however many samples and blocks grow from it; then every block of every sample takes one more token at a
-time against the prompt's keys and values and its own (EBFT, section 2.2). The logits are those of ordinary decoding behind each
+time against the prompt's keys and values and its own (EBFT). The logits are those of ordinary decoding behind each
 prefix.
 """
 

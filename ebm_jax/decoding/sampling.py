@@ -67,8 +67,8 @@ def draw(logits_BxV: Array, config: SamplingConfig, key: PRNGKey, index_B: Array
 def choose(logits_XxV: Array, uniform_X: Array) -> Array:
     """The token at which the cumulative distribution passes ``uniform`` (in [0, 1)), ``[X]``; X stands for any axes.
 
-    One random number a token: noise for every entry of a vocabulary costs as much as a small model. Sums go in two levels, rows
-    of about the root of V and then one row, and no token of probability zero is ever taken.
+    One random number a token, where noise on every logit would need V of them. Sums go in two levels, rows of about the root
+    of V and then one row, and no token of probability zero is ever taken.
     """
     size = logits_XxV.shape[-1]
     width = 1 << math.ceil(math.log2(size) / 2)

@@ -1,6 +1,6 @@
 """What a language model's own continuations are like: their features, their worth, how often they repeat or end.
 
-The feature-matching loss by completion length (EBFT, section 4) is the U-statistic of ``losses.feature_matching``, not
+The feature-matching loss by completion length (EBFT) is the U-statistic of ``losses.feature_matching``, not
 whitened, at temperature 1, under a feature network that all compared models share. Rows, anchors and random numbers depend on
 the config alone, so models are compared in pairs; everything is kept for each anchor.
 """

@@ -1,4 +1,4 @@
-"""Feature matching: how near sampled continuations are to the true one, as rewards of a policy gradient (EBFT, section 2).
+"""Feature matching: how near sampled continuations are to the true one, as rewards of a policy gradient (EBFT).
 
 With features ``phi_1 .. phi_G`` of the samples of one block and ``phi_y`` of the true continuation,
 
@@ -179,7 +179,7 @@ def normalised(reward: Array, axis: int, size: Array | None = None) -> Array:
 
 
 def matching_loss(grams: Grams) -> Array:
-    """The U-statistic of L_CFM, ``[X]``: unbiased for two samples or more, and so it may be negative (section 2.1).
+    """The U-statistic of L_CFM, ``[X]``: unbiased for two samples or more, and so it may be negative.
 
     sum_{i != j} <phi_i, phi_j> / (G (G - 1)) - 2 / G * sum_j <phi_j, phi_y> + || phi_y ||^2
     """

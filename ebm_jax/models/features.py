@@ -1,4 +1,4 @@
-"""The feature network: the residual stream of a frozen language model at some depths, as unit vectors (EBFT, section 2.3)."""
+"""The feature network: the residual stream of a frozen language model at some depths, as unit vectors (EBFT)."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Rows that branch: one prompt, and many continuations of its beginnings, computed in one pass (EBFT, section 2.2).
+"""Rows that branch: one prompt, and many continuations of its beginnings, computed in one pass (EBFT).
 
 A branch grows behind the first ``anchor`` tokens of its prompt. Its tokens see those and their own predecessors; a prompt never
 sees a branch, nor one branch another. So a row of P prompt tokens and G samples of S branches of T tokens each,
