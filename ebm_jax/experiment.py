@@ -48,7 +48,7 @@ from ebm_jax.training.profiling import Profiler
 from ebm_jax.training.program import Program, build_program
 from ebm_jax.training.progress import Meter, Progress
 from ebm_jax.training.record import MetricsWriter, write_result, write_run_record
-from ebm_jax.training.startup import Source, check_frozen, frozen_networks, read_weights, start_run
+from ebm_jax.training.startup import Source, Start, check_frozen, frozen_networks, read_weights, start_run
 from ebm_jax.training.state import TrainState, frozen_hash
 from ebm_jax.types import Params
 
@@ -172,22 +172,12 @@ def run_training(config: ExperimentConfig, workdir: Path | None, argv: Sequence[
     meter = Meter(flops_per_step=flops, peak_flops=peak, devices=program.mesh.size)
     progress = Progress(config.train.steps, shown={"nll": "nll", "accuracy": "accuracy"})
     if workdir is None:
-        origins = _origins(config) | {"others": _others(experiment)}
-        start = start_run(program, experiment.key, config=stored, compare=compare, **origins)
-        return _train(experiment, start, None, None, progress, meter, Profiler(None, None))
+        return _train(experiment, begin(experiment), None, None, progress, meter, Profiler(None, None))
     keep = config.train
     with Checkpoints(
         workdir / "checkpoints", keep=keep.keep, best_metric=keep.keep_best, best_mode=keep.keep_best_mode
     ) as checkpoints:
-        start = start_run(
-            program,
-            experiment.key,
-            config=stored,
-            compare=compare,
-            checkpoints=checkpoints,
-            others=_others(experiment),
-            **_origins(config),
-        )
+        start = begin(experiment, checkpoints)
         progress.say(f"{config.name}: {start.describe()}; {experiment.parameters():,} parameters")
         if told := experiment.data.describe():
             progress.say(told)
@@ -205,6 +195,15 @@ def run_training(config: ExperimentConfig, workdir: Path | None, argv: Sequence[
             seconds = {"training, of the last launch": round(time.monotonic() - began, 1)}
             write_result(workdir, summary(experiment, result, flops) | {"seconds": seconds})
     return result
+
+
+def begin(experiment: Experiment, checkpoints: Checkpoints | None = None) -> Start:
+    """The state that a run begins with, or goes on from where there are checkpoints of its own (``training.startup``)."""
+    config = experiment.config
+    origins = _origins(config) | {"others": _others(experiment)}
+    return start_run(
+        experiment.program, experiment.key, config=to_dict(config), compare=compare, checkpoints=checkpoints, **origins
+    )
 
 
 def open_run(workdir: Path, step: int | None = None) -> tuple[Experiment, Params, int]:
@@ -253,7 +252,7 @@ def summary(experiment: Experiment, result: TrainResult, flops_per_step: float) 
     }
 
 
-def _train(experiment: Experiment, start, checkpoints, writer, progress, meter, profiler) -> TrainResult:
+def _train(experiment: Experiment, start: Start, checkpoints, writer, progress, meter, profiler) -> TrainResult:
     config, evaluator = experiment.config, experiment.evaluator()
     key = rng.stream(experiment.key, "evaluation")
 

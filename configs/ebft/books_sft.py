@@ -1,9 +1,8 @@
-"""A small pretrained model of stories learns English books until more of the same teaches little: a start for
-fine-tuning.
+"""A small pretrained model of stories learns English books until more of the same teaches little.
 
 Command:  python -m experiments.pretrain configs/ebft/books_sft.py workdir=runs/ebft/books_sft
-Expected: a falling loss on whole books that are held out; the run has not been made whole yet.
-Hardware: 2 CPU cores; the files of $EBM_JAX_DATA.
+Expected: 2.255 nats a token, 1.83 bits a byte of whole books that are held out. What feature matching finds there: docs/log.md.
+Hardware: 2 CPU cores, 25 minutes; the files of $EBM_JAX_DATA.
 """
 
 from dataclasses import replace

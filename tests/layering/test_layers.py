@@ -39,6 +39,7 @@ LAYERS = (
         "reward",
         "study",
         "comparison",
+        "gradient_noise",
         "cli",
         "sweeps",
         "dryrun",

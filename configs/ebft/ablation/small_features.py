@@ -1,4 +1,4 @@
-"""What is matched, small: the EBFT of configs/ebft/stories.py, one thing changed in a run.
+"""What is matched, small: configs/ebft/books.py with one reward a continuation, one thing changed in a run.
 
 Command:  python -m experiments.finetune configs/ebft/ablation/small_features.py seeds=0,1,2
           python -m experiments.paper.ebft_ablation runs/ebft_small_features
@@ -9,10 +9,12 @@ Hardware: 2 CPU cores; the files of $EBM_JAX_DATA.
 from dataclasses import replace
 
 from configs.ablations import features
-from configs.ebft import stories
+from configs.ebft import books
+from configs.side_by_side import one_reward
 from ebm_jax.comparison import Comparison
 
 
 def get_config() -> Comparison:
-    whole = stories.get_config()
-    return replace(whole, name="ebft_small_features", methods=features(whole.first))
+    whole = books.get_config()
+    methods = features(one_reward(whole.first))
+    return replace(whole, name="ebft_small_features", methods=methods, matched={})

@@ -1,4 +1,5 @@
-"""How many continuations, how long and how far apart, small: the EBFT of configs/ebft/stories.py, one thing changed in a run.
+"""How many continuations, how long and how far apart, small: configs/ebft/books.py with one reward a continuation, one thing
+changed in a run.
 
 Command:  python -m experiments.finetune configs/ebft/ablation/small_rollouts.py seeds=0,1,2
           python -m experiments.paper.ebft_ablation runs/ebft_small_rollouts
@@ -9,10 +10,12 @@ Hardware: 2 CPU cores; the files of $EBM_JAX_DATA.
 from dataclasses import replace
 
 from configs.ablations import rollouts
-from configs.ebft import stories
+from configs.ebft import books
+from configs.side_by_side import one_reward
 from ebm_jax.comparison import Comparison
 
 
 def get_config() -> Comparison:
-    whole = stories.get_config()
-    return replace(whole, name="ebft_small_rollouts", methods=rollouts(whole.first))
+    whole = books.get_config()
+    methods = rollouts(one_reward(whole.first))
+    return replace(whole, name="ebft_small_rollouts", methods=methods, matched={})

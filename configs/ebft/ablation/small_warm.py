@@ -1,6 +1,6 @@
-"""A warm start, small: EBFT after the SFT of configs/ebft/stories.py, features of the base model or of the one it begins with.
+"""A warm start, small: EBFT after the SFT of configs/ebft/books.py, features of the base model or of the one it begins with.
 
-Command:  python -m experiments.finetune configs/ebft/stories.py only=sft
+Command:  python -m experiments.finetune configs/ebft/books.py only=sft
           python -m experiments.finetune configs/ebft/ablation/small_warm.py seeds=0,1,2
           python -m experiments.paper.ebft_ablation runs/ebft_small_warm
 Expected: nothing was measured with this file yet.
@@ -10,12 +10,12 @@ Hardware: 2 CPU cores; the files of $EBM_JAX_DATA.
 from dataclasses import replace
 
 from configs.ablations import with_features
-from configs.ebft import stories
+from configs.ebft import books
 from ebm_jax.comparison import Comparison
 
 
 def get_config() -> Comparison:
-    whole = stories.get_config()
-    warm = {name: replace(config, weights="runs/stories/sft/seed=0") for name, config in whole.methods.items()}
+    whole = books.get_config()
+    warm = {name: replace(config, weights="runs/books/sft/seed=0") for name, config in whole.methods.items()}
     other = {"features_initial": with_features(warm["ebft"], weights="initial")}
     return replace(whole, name="ebft_small_warm", methods=warm | other)
