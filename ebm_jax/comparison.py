@@ -268,6 +268,7 @@ class Evaluation:
             "anchors": len(found.row_A),
             "temperature": self._comparison.matching.temperature,
             "matching_loss": by_length(found.matching_AxL),
+            "unconditional_loss": by_length(found.unconditional_L[None]),
             "whitened_matching_loss": by_length(found.whitened_AxL),
             "duplicates": by_length(found.duplicates_AxL),
             "ended": by_length(found.ended_AxL),

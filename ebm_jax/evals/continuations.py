@@ -121,6 +121,9 @@ class Measured(NamedTuple):
     """Cross-entropy at temperature 1 of the tokens that the data scores, sum and weight of every row."""
     all_Rx2: np.ndarray
     """The same of all tokens."""
+    unconditional_L: np.ndarray
+    """``E |phi(y)|^2 - |E phi(y)|^2`` over the true continuations of all anchors: the feature-matching loss of true text from
+    anywhere, at each length. A model that has it knows no more of how this prompt goes on."""
 
 
 class MatchingEvaluator:
@@ -138,15 +141,17 @@ class MatchingEvaluator:
         self, params: Params, features: Params, batches: Iterable[Mapping[str, Any]], key: PRNGKey
     ) -> Measured:
         """Continues rows until there are enough anchors; ``features`` are the feature network's own parameters."""
-        found: list[Measured] = []
-        number = 0
+        found: list[dict[str, np.ndarray]] = []
+        number, truth_LxE, squares_L = 0, np.zeros(()), np.zeros(())
         for batch in batches:
             out = to_host(self._measure(params, features, self._place(batch), key))
             there, index_B, real = out.pop("there") > 0, out.pop("index"), out["all_Rx2"][:, 1] > 0
+            truth_LxE = truth_LxE + np.asarray(out.pop("truth_LxE"), np.float64)
+            squares_L = squares_L + np.asarray(out.pop("squares_L"), np.float64)
             rows = {name: out.pop(name)[real] for name in ("scored_Rx2", "all_Rx2")}
             row_A = np.broadcast_to(index_B[:, None], there.shape)[there]
             kept = {name: x[there] for name, x in out.items()}
-            found.append(Measured(row_A=row_A, row_R=index_B[real], **rows, **kept))
+            found.append({"row_A": row_A, "row_R": index_B[real], **rows, **kept})
             number += len(row_A)
             if number >= self.config.anchors:
                 break
@@ -155,7 +160,9 @@ class MatchingEvaluator:
                 f"no row of the {self.config.split} split has room for {self.config.lengths[-1]} tokens behind an anchor:"
                 " use shorter matching.lengths or longer documents"
             )
-        return Measured(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+        whole = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+        pairs_L = (np.sum(truth_LxE**2, -1) - squares_L) / max(number * (number - 1), 1)
+        return Measured(**whole, unconditional_L=squares_L / number - pairs_L)
 
     def _of_batch(self, params: Params, weights: Params, batch: Batch, key: PRNGKey) -> dict[str, Any]:
         c = self.config
@@ -181,9 +188,13 @@ class MatchingEvaluator:
         whitened = -jnp.mean(white.alignment_XxG - white.diversity_XxG / 2, -1)
         same = jnp.cumprod(made[:, :, None] == made[:, None], axis=-1)
         pairs = (jnp.sum(same, (1, 2)) - c.samples) / (c.samples * (c.samples - 1))
+        each = branches.there_BxS[..., None, None]
+        true = jnp.concatenate(phi.truth, -1)  # [B, S, L, E]
         ended = jnp.cumsum(made == (-1 if self._end is None else self._end), -1) > 0
         return {
             "there": branches.there_BxS,
+            "truth_LxE": jnp.sum(true * each, (0, 1)),
+            "squares_L": jnp.sum(true**2 * each, (0, 1, 3)),
             "anchor_A": branches.anchor_BxS,
             "matching_AxL": matching.matching_loss(grams),
             "whitened_AxL": whitened,

@@ -102,8 +102,12 @@ def _by_length(compared: Compared) -> str:
         f"U-statistic, not whitened, at temperature {compared.config['matching']['temperature']:g}, features of: {features};"
         f" {integer(compared.methods[0].records[0]['anchors'])} anchors, the same for all."
     )
+    losses = rows("matching_loss")
+    if anywhere := compared.methods[0].records[0].get("unconditional_loss"):
+        losses.append(["true text of anywhere", *(f"{anywhere[n]:.4f}" for n in head[1:])])
+        note += " A model as far off as true text of anywhere has learned all of that length but what its prompt tells."
     title, whitened = "## Feature-matching loss by completion length", "The same of whitened features (EBFT, eq. 53):"
-    tables = markdown_table(head, rows("matching_loss")), markdown_table(head, rows("whitened_matching_loss"))
+    tables = markdown_table(head, losses), markdown_table(head, rows("whitened_matching_loss"))
     return "\n\n".join([title, tables[0], note, whitened, tables[1]])
 
 
