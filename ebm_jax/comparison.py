@@ -35,7 +35,7 @@ from ebm_jax.models.lm import TransformerLM, parameter_shapes
 from ebm_jax.models.transformer import TransformerConfig
 from ebm_jax.parallel.multihost import any_process, is_main, to_global
 from ebm_jax.parallel.rules import placed, use
-from ebm_jax.records import ANCHORS, BASE, COMPARISON, FINETUNED, read_finetuned
+from ebm_jax.records import ANCHORS, BASE, COMPARISON, CONTINUATIONS, FINETUNED, read_finetuned
 from ebm_jax.serialize import flatten, to_dict
 from ebm_jax.training.record import write_json
 from ebm_jax.training.startup import MAY_CHANGE, read_source
@@ -220,7 +220,7 @@ class Evaluation:
         """Changes with everything that figures depend on but the model that is measured."""
 
     def __call__(self, folder: Path, params: Params, told: Mapping[str, Any]) -> None:
-        """Measures a model and writes ``finetuned.json`` and ``anchors.npz`` into a folder."""
+        """Measures a model and writes ``finetuned.json``, ``anchors.npz`` and ``continuations.npz`` into a folder."""
         c, data = self._comparison, self._experiment.data
         with use(self._experiment.program.mesh, self._experiment.program.rules):
             rows = data.eval(c.matching.split, batch_size=c.matching.batch_size)
@@ -234,6 +234,9 @@ class Evaluation:
         arrays = found._asdict() | {f"task/{name}": score.reward_AxG for name, score in scores.items()}
         arrays |= {f"task_row/{name}": score.row_A for name, score in scores.items()}
         folder.mkdir(parents=True, exist_ok=True)
+        # Apart, for they are most of it, and no report reads them.
+        tokens = arrays.pop("tokens_AxGxT")
+        np.savez_compressed(folder / CONTINUATIONS, allow_pickle=False, tokens_AxGxT=tokens)
         np.savez_compressed(folder / ANCHORS, allow_pickle=False, **arrays)
         # Last, for it says that both are there, and what they are of.
         write_json(folder / FINETUNED, dict(told) | self._summary(found, scores))

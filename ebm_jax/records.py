@@ -7,7 +7,8 @@
 ``evaluation.json``     what ``experiments.evaluate`` found out about the trained model
 ``thinking.json``       figures by inner steps, candidates and ways of thinking (``experiments.think``)
 ``uncertainty.json``    energies of a few texts, token by token and step by step (the same)
-``finetuned.json``      what ``experiments.finetune`` measured, in means; of every anchor it is in ``anchors.npz``
+``finetuned.json``      what ``experiments.finetune`` measured, in means; of every anchor it is in ``anchors.npz``, and
+                        what was written behind it in ``continuations.npz``
 ======================  ==========================================================================
 
 A comparison's folder has ``comparison.json``, what is compared and how, the record of the model that all begin with in
@@ -26,7 +27,7 @@ RESULT = "result.json"
 EVALUATION = "evaluation.json"
 THINKING = "thinking.json"
 UNCERTAINTY = "uncertainty.json"
-FINETUNED, ANCHORS = "finetuned.json", "anchors.npz"
+FINETUNED, ANCHORS, CONTINUATIONS = "finetuned.json", "anchors.npz", "continuations.npz"
 COMPARISON, BASE = "comparison.json", "base"
 
 

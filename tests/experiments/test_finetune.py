@@ -13,7 +13,7 @@ import pytest
 from ebm_jax import cli
 from ebm_jax.comparison import run_comparison
 from ebm_jax.errors import UserError
-from ebm_jax.records import ANCHORS, BASE, FINETUNED, read_finetuned, read_metrics
+from ebm_jax.records import ANCHORS, BASE, CONTINUATIONS, FINETUNED, read_finetuned, read_metrics
 from ebm_jax.reporting.finetuning import read_comparison
 from ebm_jax.serialize import flatten
 from experiments import finetune
@@ -89,7 +89,7 @@ def test_a_comparison_is_trained_measured_and_told_of_once(tmp_path, capsys, mon
     assert records[1]["flops"] <= records[2]["flops"] < records[1]["flops"] + records[2]["flops_per_step"]
     for folder, record in zip(folders, records, strict=True):
         with np.load(folder / ANCHORS) as arrays:
-            assert arrays["matching_AxL"].shape == (record["anchors"], 3)
+            assert arrays["matching_AxL"].shape == (record["anchors"], 3) and "tokens_AxGxT" not in arrays
             assert arrays["matching_AxL"].mean(0) == pytest.approx(list(record["matching_loss"].values()))
             total, weight = arrays["scored_Rx2"].sum(0)
             assert total / weight == pytest.approx(record["nll"]["scored"], rel=1e-6)
@@ -97,6 +97,8 @@ def test_a_comparison_is_trained_measured_and_told_of_once(tmp_path, capsys, mon
                 arrays["row_R"]
             )
             assert arrays["task/bleu"].shape == (record["tasks"]["bleu"]["questions"], 3)
+        with np.load(folder / CONTINUATIONS) as arrays:
+            assert arrays["tokens_AxGxT"].shape == (record["anchors"], 3, 4)
     # The model that was begun with is measured as its own run's evaluation would: what is scored of these rows is all.
     assert records[0]["nll"]["scored"] == records[0]["nll"]["all"] != records[2]["nll"]["all"]
 
