@@ -16,7 +16,9 @@ from ebm_jax.models.features import FeatureConfig
 BLEU = RewardConfig(kind="bleu")
 """Sentence BLEU of a continuation with the true one."""
 CONTINUED = AnchorConfig(places="random", steps=32, most=4)
-SAMPLED = SamplingConfig(temperature=1.0)
+TEMPERATURES = {"bleu": 0.6, "bleu_t1": 1.0, "bleu_greedy": 0.0}
+"""Tasks by the temperature of their samples. The first decides: it is the published runs' own, and lies between 1, where models
+that are merely surer of themselves do better, and 0, where what they spread is not seen."""
 
 
 def every_length(gamma: float, alpha: float = 1.0, samples: int = 8) -> EBFTConfig:
@@ -33,7 +35,7 @@ def one_reward(config: ExperimentConfig) -> ExperimentConfig:
 def side_by_side(ebft: ExperimentConfig, rlvr_lr: float) -> Comparison:
     """The run beside SFT on the same rows, in as many steps (``sft``) and with as many FLOPs (``sft_flops``), and beside RLVR.
 
-    BLEU decides, which is RLVR's reward as well.
+    BLEU decides, at the published temperature; it is RLVR's reward as well.
     """
     sft = replace(ebft, algorithm=SFTConfig())
     rlvr = RLVRConfig(reward=BLEU, anchors=CONTINUED, end="ignore")
@@ -47,11 +49,21 @@ def side_by_side(ebft: ExperimentConfig, rlvr_lr: float) -> Comparison:
         },
         matched={"sft_flops": "ebft"},
         matching=MatchingConfig(samples=8, anchors=4096),
-        tasks={"bleu": bleu()},
+        tasks=graded(BLEU, CONTINUED, rows=512),
         headline="bleu",
     )
 
 
-def bleu(rows: int = 512) -> TaskConfig:
-    """BLEU of 32 sampled tokens with the true ones, at four places of a row."""
-    return TaskConfig(reward=BLEU, anchors=CONTINUED, sampling=SAMPLED, samples=4, rows=rows)
+def graded(reward: RewardConfig, anchors: AnchorConfig, rows: int, split: str = "validation") -> dict[str, TaskConfig]:
+    """Four samples of every continuation at each temperature, one where they would all be the same."""
+    return {
+        name: TaskConfig(
+            reward=reward,
+            anchors=anchors,
+            sampling=SamplingConfig(temperature=temperature),
+            samples=4 if temperature else 1,
+            rows=rows,
+            split=split,
+        )
+        for name, temperature in TEMPERATURES.items()
+    }

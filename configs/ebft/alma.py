@@ -8,12 +8,12 @@ Hardware: 2 CPU cores; the files of $EBM_JAX_DATA.
 from dataclasses import replace
 
 from configs.pretrained import STORIES, stories, tokenizer
-from configs.side_by_side import SAMPLED, every_length, side_by_side
+from configs.side_by_side import every_length, graded, side_by_side
 from ebm_jax.comparison import Comparison
 from ebm_jax.data.config import DataConfig
 from ebm_jax.data.example_config import ExamplesConfig
 from ebm_jax.decoding.anchors import AnchorConfig
-from ebm_jax.evals.continuations import MatchingConfig, TaskConfig
+from ebm_jax.evals.continuations import MatchingConfig
 from ebm_jax.evals.perplexity import EvalConfig
 from ebm_jax.experiment import ExperimentConfig
 from ebm_jax.grading.rewards import RewardConfig
@@ -54,5 +54,5 @@ def get_config() -> Comparison:
         compared,
         methods=compared.methods | {"rlvr": rlvr},
         matching=MatchingConfig(lengths=(1, 2, 4, 8, 16, 32), anchors=2048, per_row=16, places="answers"),
-        tasks={"bleu": TaskConfig(reward=LINE, anchors=WHOLE, sampling=SAMPLED, samples=4)},
+        tasks=graded(LINE, WHOLE, rows=256),
     )

@@ -1,6 +1,6 @@
 """Energy-based fine-tuning of a model of stories on two English books, beside SFT and RLVR; thirty others are held out.
 
-Command:  python -m experiments.finetune configs/ebft/books.py seeds=0,1,2
+Command:  python -m experiments.finetune configs/ebft/books.py seeds=1,2,3
 Expected: nothing was measured with this file yet.
 Hardware: 2 CPU cores; the files of $EBM_JAX_DATA.
 """

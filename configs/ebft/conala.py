@@ -11,11 +11,11 @@ from dataclasses import replace
 
 from configs.ebft.code_base import get_config as base
 from configs.pretrained import CODE
-from configs.side_by_side import BLEU, SAMPLED, every_length, side_by_side
+from configs.side_by_side import BLEU, every_length, graded, side_by_side
 from ebm_jax.comparison import Comparison
 from ebm_jax.data.example_config import ExamplesConfig
 from ebm_jax.decoding.anchors import AnchorConfig
-from ebm_jax.evals.continuations import MatchingConfig, TaskConfig
+from ebm_jax.evals.continuations import MatchingConfig
 from ebm_jax.evals.perplexity import EvalConfig
 from ebm_jax.optim import OptimConfig
 from ebm_jax.training.config import TrainConfig
@@ -42,5 +42,5 @@ def get_config() -> Comparison:
     matching = MatchingConfig(
         lengths=(1, 2, 4, 8, 16), samples=8, anchors=2500, per_row=48, places="answers", split="test"
     )
-    bleu = TaskConfig(reward=BLEU, anchors=ANSWERS, sampling=SAMPLED, samples=4, rows=512, split="test")
-    return replace(compared, methods=compared.methods | {"rlvr": rlvr}, matching=matching, tasks={"bleu": bleu})
+    tasks = graded(BLEU, ANSWERS, rows=512, split="test")
+    return replace(compared, methods=compared.methods | {"rlvr": rlvr}, matching=matching, tasks=tasks)
