@@ -1,7 +1,9 @@
 """Energy-based fine-tuning of a model of stories on two English books, beside SFT and RLVR; thirty others are held out.
 
 Command:  python -m experiments.finetune configs/ebft/books.py seeds=1,2,3
-Expected: nothing was measured with this file yet.
+Expected: seeds 0 to 2 (docs/log.md): lower feature-matching loss than the base model's at every length, as SFT has too, and
+          cross-entropy lower by 0.65. On seed 0 the settings were found and the temperature of the task that decides was
+          chosen; seeds 1 to 3 were not compared by that task yet.
 Hardware: 2 CPU cores; the files of $EBM_JAX_DATA.
 """
 
@@ -20,7 +22,7 @@ from ebm_jax.training.config import TrainConfig
 def get_config() -> Comparison:
     texts = replace(books(context=256), tokenizer=tokenizer(STORIES), prepend_bos=True, validation_fraction=0.94)
     ebft = ExperimentConfig(
-        name="books",
+        name="ebft_books",
         model=stories(),
         algorithm=every_length(gamma=0.5, alpha=0.5),
         data=texts,

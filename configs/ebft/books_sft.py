@@ -2,7 +2,7 @@
 
 Command:  python -m experiments.pretrain configs/ebft/books_sft.py workdir=runs/ebft/books_sft
 Expected: 2.255 nats a token, 1.83 bits a byte of whole books that are held out. What feature matching finds there: docs/log.md.
-Hardware: 2 CPU cores, 25 minutes; the files of $EBM_JAX_DATA.
+Hardware: 2 CPU cores, about half an hour beside other programs; the files of $EBM_JAX_DATA.
 """
 
 from dataclasses import replace

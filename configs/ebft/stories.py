@@ -1,7 +1,7 @@
 """Energy-based fine-tuning of a real pretrained model on stories, its own kind of text, beside SFT and RLVR.
 
 Command:  python -m experiments.finetune configs/ebft/stories.py
-          SFT of as much work: sft.train.steps=... sft.optim.decay_steps=... only=sft workdir=runs/stories_flops
+          SFT of as many FLOPs: only=sft sft.train.steps=1657 sft.optim.decay_steps=1657 workdir=runs/stories_flops
 Expected: nothing was measured with these settings yet; docs/log.md has others.
 Hardware: 2 CPU cores; the files of $EBM_JAX_DATA.
 """

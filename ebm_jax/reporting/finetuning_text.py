@@ -104,8 +104,8 @@ def _by_length(compared: Compared) -> str:
     )
     losses = rows("matching_loss")
     if anywhere := compared.methods[0].records[0].get("unconditional_loss"):
-        losses.append(["true text of anywhere", *(f"{anywhere[n]:.4f}" for n in head[1:])])
-        note += " A model as far off as true text of anywhere has learned all of that length but what its prompt tells."
+        losses.append(["true text from anywhere", *(f"{anywhere[n]:.4f}" for n in head[1:])])
+        note += " The last row is of other prompts' true continuations: a model as far off knows nothing of its prompt there."
     title, whitened = "## Feature-matching loss by completion length", "The same of whitened features (EBFT, eq. 53):"
     tables = markdown_table(head, losses), markdown_table(head, rows("whitened_matching_loss"))
     return "\n\n".join([title, tables[0], note, whitened, tables[1]])

@@ -83,6 +83,7 @@ def test_a_comparison_is_trained_measured_and_told_of_once(tmp_path, capsys, mon
     out = tmp_path / "out"
     folders = [out / BASE, out / "ebft/seed=0", out / "sft/seed=0"]
     page = (out / "report.md").read_text()
+    assert "true text from anywhere" in page
     assert page in capsys.readouterr().out and "| ebft " in page and "task that was named to decide is bleu" in page
     records = [read_finetuned(folder) for folder in folders]
     assert [r["anchors"] for r in records] == [records[0]["anchors"]] * 3 and records[0]["anchors"] >= 24

@@ -16,6 +16,8 @@ from ebm_jax.comparison import Comparison
 
 def get_config() -> Comparison:
     whole = books.get_config()
-    warm = {name: replace(whole.methods[name], weights="runs/books/sft/seed=0") for name in ("ebft", "sft", "rlvr")}
+    warm = {
+        name: replace(whole.methods[name], weights="runs/ebft_books/sft/seed=0") for name in ("ebft", "sft", "rlvr")
+    }
     other = {"features_initial": with_features(warm["ebft"], weights="initial")}
     return replace(whole, name="ebft_small_warm", methods=warm | other, matched={})
