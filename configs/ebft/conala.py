@@ -25,14 +25,14 @@ ANSWERS = AnchorConfig(places="starts", steps=48, most=8)
 
 def get_config() -> Comparison:
     examples = ExamplesConfig(prompt="# {intent}\n", completion="{snippet}")
-    inside = AnchorConfig(places="answers", steps=8, stride=4)
+    inside = AnchorConfig(places="answers", steps=8, stride=8)
     ebft = replace(
         base(),
         name="conala",
         algorithm=replace(every_length(gamma=0.5, alpha=0.5), anchors=inside),
         data=replace(base().data, source="sft:$EBM_JAX_DATA/code_conala", examples=examples),
-        optim=OptimConfig(peak_lr=1e-3, warmup_steps=10, decay_steps=150, b2=0.99, weight_decay=0.0),
-        train=TrainConfig(steps=150, batch_size=8, log_every=10, eval_every=50, eval_batches=16, checkpoint_every=50),
+        optim=OptimConfig(peak_lr=1e-3, warmup_steps=10, decay_steps=60, b2=0.99, weight_decay=0.0),
+        train=TrainConfig(steps=60, batch_size=8, log_every=10, eval_every=30, eval_batches=16, checkpoint_every=30),
         eval=EvalConfig(split="test", batch_size=16),
         weights=CODE,
     )
@@ -40,7 +40,7 @@ def get_config() -> Comparison:
     rlvr = compared.methods["rlvr"]
     rlvr = replace(rlvr, algorithm=replace(rlvr.algorithm, anchors=ANSWERS, end="mask_after"))
     matching = MatchingConfig(
-        lengths=(1, 2, 4, 8, 16), samples=8, anchors=2500, per_row=48, places="answers", split="test"
+        lengths=(1, 2, 4, 8, 16), samples=4, anchors=2500, per_row=48, places="answers", split="test"
     )
     tasks = graded(BLEU, ANSWERS, rows=512, split="test")
     return replace(compared, methods=compared.methods | {"rlvr": rlvr}, matching=matching, tasks=tasks)

@@ -2,7 +2,8 @@
 
 Command:  python -m experiments.finetune configs/ebft/stories.py
           SFT of as many FLOPs: only=sft sft.train.steps=1657 sft.optim.decay_steps=1657 workdir=runs/stories_flops
-Expected: nothing was measured with these settings yet; docs/log.md has others.
+Expected: 13 minutes; EBFT's feature-matching loss below the base model's in the mean of lengths (0.0038, beyond doubt), its
+          cross-entropy by 0.013; RLVR raises both (docs/log.md, which has other settings too).
 Hardware: 2 CPU cores; the files of $EBM_JAX_DATA.
 """
 

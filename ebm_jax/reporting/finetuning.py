@@ -73,12 +73,12 @@ class Compared:
                 return method
         raise UserError(f"{name} was not measured: there are {', '.join(m.name for m in self.methods)}")
 
-    def matching_difference(self, name: str, other: str, length: int) -> Difference:
-        """Feature-matching loss of a method less another's at a completion length, anchor by anchor."""
+    def matching_difference(self, name: str, other: str, length: int | None = None) -> Difference:
+        """Feature-matching loss of a method less another's, anchor by anchor, at a completion length or as their mean."""
         one, two = self._both(name, other, "row_A", "anchor_A")
-        at = self.lengths.index(length)
-        difference = one.per_anchor("matching_AxL")[:, at] - two.per_anchor("matching_AxL")[:, at]
-        return paired(difference, one.anchors[0]["row_A"])
+        difference_AxL = one.per_anchor("matching_AxL") - two.per_anchor("matching_AxL")
+        difference_A = difference_AxL.mean(-1) if length is None else difference_AxL[:, self.lengths.index(length)]
+        return paired(difference_A, one.anchors[0]["row_A"])
 
     def nll_difference(self, name: str, other: str, tokens: str = "scored") -> Difference:
         """Cross-entropy in nats of a method less another's on the tokens that are ``scored``, or on ``all``, row by row."""

@@ -132,6 +132,7 @@ def _against(compared: Compared, names: Sequence[str], other: str) -> str:
     figures = {
         f"length {n}": [compared.matching_difference(name, other, n) for name in names] for n in compared.lengths
     }
+    figures["mean of lengths"] = [compared.matching_difference(name, other) for name in names]
     figures |= {f"CE, {t}": [compared.nll_difference(name, other, t) for name in names] for t in ("scored", "all")}
     figures |= {task: [compared.task_difference(name, other, task) for name in names] for task in compared.tasks}
     head = [f"less {other}", *names]

@@ -59,6 +59,7 @@ def _differences(compared: Compared, other: str) -> str:
     rows = []
     for n in compared.lengths:
         rows.append([str(n), *(difference(compared.matching_difference(name, other, n)) for name in names)])
+    rows.append(["mean of these", *(difference(compared.matching_difference(name, other)) for name in names)])
     rows.append(["cross-entropy", *(difference(compared.nll_difference(name, other)) for name in names)])
     head = [f"less {other}", *names]
     return section(f"{compared.name}: differences, paired", head, rows) if names else ""

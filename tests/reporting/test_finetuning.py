@@ -51,6 +51,11 @@ def test_a_difference_of_means_is_the_mean_difference(folder):
     for n in found.lengths:
         apart = mean("ebft", "matching_loss", str(n)) - mean("sft", "matching_loss", str(n))
         assert found.matching_difference("ebft", "sft", n).value == pytest.approx(apart, abs=1e-9)
+    each = [found.matching_difference("ebft", "sft", n) for n in found.lengths]
+    whole = found.matching_difference("ebft", "sft")
+    assert whole.value == pytest.approx(np.mean([one.value for one in each]), abs=1e-12)
+    width = lambda one: one.interval.high - one.interval.low
+    assert width(whole) < max(map(width, each))
     for tokens in ("scored", "all"):
         apart = mean("ebft", "nll", tokens) - mean("base", "nll", tokens)
         assert found.nll_difference("ebft", "base", tokens).value == pytest.approx(apart, abs=1e-9)
