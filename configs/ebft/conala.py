@@ -3,8 +3,10 @@ beside SFT and RLVR.
 
 Command:  python -m experiments.finetune configs/ebft/conala.py seeds=0,1,2
           after the two commands of configs/ebft/code_base.py
-Expected: nothing was measured with this file yet.
-Hardware: 2 CPU cores; the files of $EBM_JAX_DATA.
+Expected: (docs/log.md) EBFT's feature-matching loss below the base model's and that of SFT of as many FLOPs at every length, below
+          that of SFT of as many tokens at 8 and 16; BLEU as SFT's of as many tokens, below that of SFT of as many FLOPs, which
+          learns answers by heart. RLVR raises both losses.
+Hardware: 2 CPU cores, 35 minutes; the files of $EBM_JAX_DATA.
 """
 
 from dataclasses import replace
