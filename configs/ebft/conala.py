@@ -3,9 +3,9 @@ beside SFT and RLVR.
 
 Command:  python -m experiments.finetune configs/ebft/conala.py seeds=0,1,2
           after the two commands of configs/ebft/code_base.py
-Expected: (docs/log.md) EBFT's feature-matching loss below the base model's and that of SFT of as many FLOPs at every length, below
-          that of SFT of as many tokens at 8 and 16; BLEU as SFT's of as many tokens, below that of SFT of as many FLOPs, which
-          learns answers by heart. RLVR raises both losses.
+Expected: (docs/log.md) EBFT's feature-matching loss below the base model's, and below that of SFT of as many FLOPs, at every
+          length; below that of SFT of as many tokens at 8 and 16. BLEU as SFT's of as many tokens, below that of as many FLOPs,
+          which learns answers by heart. RLVR raises both losses.
 Hardware: 2 CPU cores, 35 minutes; the files of $EBM_JAX_DATA.
 """
 
