@@ -85,8 +85,12 @@ class Reward:
         else:
             before, answer = prompt.text or "", answer + self.ending
             parts = (Part(before, False), Part(answer, True))
-            (encoded,) = encode_documents(self.tokenizer, [Document(key="text", text=before + answer, parts=parts)])
-            ids = encoded.tokens
+            try:
+                (encoded,) = encode_documents(self.tokenizer, [Document(key="text", text=before + answer, parts=parts)])
+                ids = encoded.tokens
+            except UserError:
+                # Examples must fall apart where their answers begin; what a model writes may go on in the middle of a word.
+                ids = self.tokenizer.encode(before + answer)
         # Not twice: templates write both themselves.
         front = () if tuple(ids[: len(front)]) == front else front
         behind = () if tuple(ids[len(ids) - len(self.suffix) :]) == self.suffix else self.suffix

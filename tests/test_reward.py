@@ -43,6 +43,10 @@ def test_texts_are_read_as_their_tokenizer_writes_them(reward):
     assert reward.encode(*PAIRS[1]).tolist() == reward.tokenizer.encode(template).tolist()
 
 
+def test_an_answer_may_go_on_in_the_middle_of_a_word(reward):
+    assert reward.encode(Prompt("x a"), "b c").tolist() == [1, *reward.tokenizer.encode("x ab c").tolist()]
+
+
 def test_a_run_frames_texts_as_its_training_did(reward):
     run = dataclasses.replace(reward, step=7, suffix=(2,))
     assert run.encode(*PAIRS[0]).tolist() == [1, 3, 4, 5, 6, 2]

@@ -232,6 +232,11 @@ class EBT(Algorithm):
                 loss = loss + config.contrastive_coef * jnp.where(is_last, kept["contrast"], 0.0)
         return loss, kept
 
+    def true_energies(self, params: Params, batch: Batch) -> Array:
+        """Energies ``[B, T]`` of the true next tokens, behind those before them, on the last landscape."""
+        data = dict(batch)
+        return self._true_energy(params, self._context(params, data, self.config.descent.landscapes - 1), data)
+
     def _true_energy(self, params: Params, context: PyTree, data: Batch) -> Array:
         """Energies of the true next tokens on the last landscape."""
         space, logit = self._space(params), self.config.contrastive_logit

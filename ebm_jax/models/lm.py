@@ -106,6 +106,48 @@ class TransformerLM(nn.Module):
         x, own = self.stack.go_on(self._embedded(token_X[:, None]), prefix, own, made, *self._by_kind(view))
         return self.logits(self._normed(x))[:, 0], own
 
+    def regrow(
+        self, prefix: Layers, length_B: Array, own: Layers, cut_X: Array, step: Array, token_X: Array
+    ) -> tuple[Array, Layers]:
+        """One more token of every row, as ``regrown`` reads it: the next token's logits ``[X, V]`` and ``own`` with it in."""
+        hidden, own = self.regrown(prefix, length_B, own, cut_X, step, token_X[:, None])
+        return self.logits(hidden)[:, 0], own
+
+    def regrown(
+        self, prefix: Layers, length_B: Array, own: Layers, cut_X: Array, step: Array, tokens_XxT: Array
+    ) -> tuple[Array, Layers]:
+        """Further tokens of every row behind the first ``cut`` of its old ones: what stood there is drawn anew.
+
+        The buffers ``own`` (``room``) have two halves, the first for a row's old tokens, place by place, the second for
+        its new ones, of which number n stands ``cut + n`` places behind the prefix. The tokens are numbers ``step`` and
+        up: one for all rows, which then write to the same columns wherever they were cut, or each row's own, ``[X]``.
+        Row x continues prefix ``x // (X / B)``, of which the first ``length`` entries count. Returns the last block's
+        output after the final norm, ``[X, T, D]``, and ``own`` with the tokens in it.
+        """
+        prefix_room, room = (jax.tree.leaves(layers)[0].shape[-2] for layers in (prefix, own))
+        each, half = tokens_XxT.shape[0] // length_B.shape[0], room // 2
+        before, column = jnp.arange(prefix_room), jnp.arange(room)
+        begin_X = jnp.repeat(length_B, each)
+        number_XxT = jnp.reshape(step, (-1, 1)) + jnp.arange(tokens_XxT.shape[1])
+        place_XxT = (begin_X + cut_X)[:, None] + number_XxT
+        new, by_row = column >= half, self._windows() != (None,)
+        seen_XxTxS = jnp.where(new, column - half <= number_XxT[..., None], column < cut_X[:, None, None])
+
+        def view(window: int | None) -> tuple[Rotation, Array, Array]:
+            # Rows of one prompt see all of it; under a window each sees what its place leaves.
+            prefix_visible, visible = before < (begin_X if by_row else length_B)[:, None, None], seen_XxTxS
+            if window is not None:
+                where_XxS = begin_X[:, None] + jnp.where(new, cut_X[:, None] + column - half, column)
+                visible = visible & (where_XxS[:, None] > place_XxT[..., None] - window)
+                prefix_visible = prefix_visible & (before > place_XxT[..., None] - window)
+            shape = (prefix_visible.shape[0], 1, tokens_XxT.shape[1], prefix_room)
+            prefix_visible = jnp.broadcast_to(prefix_visible[:, None], shape)
+            return self._turn(place_XxT, window), prefix_visible, visible[:, None]
+
+        embedded = self._embedded(tokens_XxT)
+        x, own = self.stack.go_on(embedded, prefix, own, half + step, *self._by_kind(view))
+        return self._normed(x), own
+
     def branched(
         self,
         tokens_BxP: Array,

@@ -116,13 +116,14 @@ def attend_after_prefix(
     prefix_v_BxGxPxC: Array,
     k_XxGxSxC: Array,
     v_XxGxSxC: Array,
-    prefix_visible_Bx1xTxP: Array,
+    prefix_visible: Array,
     visible: Array,
 ) -> Array:
     """Attention of rows that share prefixes: row x continues prefix ``x // (X / B)``, whose keys are read once for all of them.
 
     The same as attending over ``[prefix; own keys]`` with the prefix repeated for every row; the two parts meet in one softmax.
-    ``visible`` is for the own keys, ``[X or 1, 1, T, S]``. Returns ``[X, H, T, C]``.
+    ``prefix_visible`` is for the prefix, ``[B, 1, T, P]`` or, where its rows differ in it, ``[X, 1, T, P]``; ``visible`` is
+    for the own keys, ``[X or 1, 1, T, S]``. Returns ``[X, H, T, C]``.
     """
     rows, heads, length, _ = q_XxHxTxC.shape
     prefixes = prefix_k_BxGxPxC.shape[0]
@@ -136,7 +137,10 @@ def attend_after_prefix(
         x = x.reshape(prefixes, heads, -1, length, x.shape[-1])
         return jnp.swapaxes(x, 1, 2).reshape(rows, heads, length, x.shape[-1])
 
-    tiled = jnp.tile(prefix_visible_Bx1xTxP, (1, 1, rows // prefixes, 1))
+    if prefix_visible.shape[0] == rows:
+        tiled = prefix_visible.reshape(prefixes, 1, -1, prefix_visible.shape[-1])
+    else:
+        tiled = jnp.tile(prefix_visible, (1, 1, rows // prefixes, 1))
     before = by_row(_scores(by_prefix(q_XxHxTxC), prefix_k_BxGxPxC, tiled))
     scores = _scores(q_XxHxTxC, k_XxGxSxC, visible)
     top = jnp.maximum(jnp.max(before, -1, keepdims=True), jnp.max(scores, -1, keepdims=True))

@@ -10,6 +10,7 @@ instead of in front of them (OLMo 2).
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -175,10 +176,12 @@ class Block(nn.Module):
         visible: Array,
     ) -> tuple[Array, KeysValues]:
         """Real tokens of rows that share prefixes (``attend_after_prefix``): the block's output, and the rows' own keys and
-        values with the new ones written at column ``at``."""
+        values with the new ones written from column ``at`` on, one for all rows or each row's own (``[X]``)."""
         n = self._norm1(x_XxTxD, None)
         new = self._keys_values(n, turn)
-        write = lambda buffer, x: jax.lax.dynamic_update_slice_in_dim(buffer, x.astype(buffer.dtype), at, axis=2)
+        put = jax.lax.dynamic_update_slice_in_dim
+        by_row = jax.vmap(lambda buffer, x, at: put(buffer, x, at, axis=1))
+        write = lambda buffer, x: (by_row if at.ndim else partial(put, axis=2))(buffer, x.astype(buffer.dtype), at)
         own = KeysValues(*map(write, own, new))
         mixed = attend_after_prefix(self._queries(n, turn), *prefix, *own, prefix_visible, visible)
         return self._finish(x_XxTxD, mixed, None), own
