@@ -2,8 +2,8 @@
 
 ::
 
-    humaneval  mbpp  puzzles  gsm8k  math500  mt:de-en  mtnt:en-fr  opensubtitles:fr-en  lambada  ifeval  gpqa
-    multipl-e:js  alpacaeval  mtbench  writingbench  completion:FILE
+    humaneval  mbpp  puzzles  gsm8k  math500  sums  countdown  mt:de-en  mtnt:en-fr  opensubtitles:fr-en  lambada
+    ifeval  gpqa  multipl-e:js  alpacaeval  mtbench  writingbench  completion:FILE
 
 Options are ``chat`` or ``plain`` (how the question is put; every task has its usual form), ``3shot`` (the number of
 solved problems before it: gsm8k, mbpp), a pair of languages, a programming language, and ``mbpp`` or ``humaneval``
@@ -40,6 +40,8 @@ REGISTRY: dict[str, Entry] = {
     "puzzles": Entry("code.Puzzles"),
     "gsm8k": Entry("maths.GSM8K", shots=True),
     "math500": Entry("maths.Math500"),
+    "sums": Entry("made.Sums"),
+    "countdown": Entry("made.Countdown"),
     "mt": Entry("translation.WMT", pair=True),
     "mtnt": Entry("translation.MTNT", pair=True),
     "opensubtitles": Entry("translation.OpenSubtitles", pair=True),
