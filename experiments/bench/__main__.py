@@ -11,6 +11,9 @@ usage: python -m experiments.bench NAME [key=value ...] [--json]
   throughput   tokens per second, MFU and ratio to Transformer++ of a bf16 xs model on an accelerator
   ebft_rollout time and FLOPs of whole passes over every sample's row for every token, over EBFT's rollouts
   ebft_step    FLOPs of an EBFT training step over those of the published code's way, and whitening's share of its time
+  ebd          time of chains one prompt at a time and without a cache, over energy-based decoding of 16 prompts
+  power        the same for power sampling
+  draft        time of sampling over that with a small draft model ahead
 
 keys: repeats (runs that a median is taken of; not for vocabulary), batch (generate, throughput), size (throughput),
 rows and hidden (ebft_rollout, ebft_step: prompts of a step, width of feed-forward layers), context and vocab (the same),
@@ -40,6 +43,9 @@ NAMES = (
     "throughput",
     "ebft_rollout",
     "ebft_step",
+    "ebd",
+    "power",
+    "draft",
 )
 
 

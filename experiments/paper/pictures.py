@@ -85,7 +85,7 @@ def log_ticks(axis: Any) -> None:
     many = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
     subs = many if high / low < 5 else (1, 2, 5) if high / low < 60 else (1,)
     axis.set_major_locator(LogLocator(subs=subs))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if 1 <= value < 1e5 else f"{value:.3g}"))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
 

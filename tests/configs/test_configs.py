@@ -18,6 +18,7 @@ from ebm_jax.comparison import Comparison
 from ebm_jax.data.paths import DATA_VARIABLE
 from ebm_jax.data.sources import open_source
 from ebm_jax.data.tasks import TASKS
+from ebm_jax.decoding_study import DecodingStudy
 from ebm_jax.experiment import ExperimentConfig, build_algorithm
 from ebm_jax.models.sizes import SIZES
 from ebm_jax.overrides import override
@@ -50,8 +51,10 @@ def config_of(path):
 
 
 def configs_of(path):
-    """The configs of a file, by method where it is a comparison."""
+    """The configs of what a file trains, by method where it is a comparison; a study of decoding may train nothing."""
     found = load_and_call(path, "get_config")
+    if isinstance(found, DecodingStudy):
+        return {"model": found.model} if isinstance(found.model, ExperimentConfig) else {}
     return found.methods if isinstance(found, Comparison) else {"": found}
 
 

@@ -39,6 +39,8 @@ LAYERS = (
         "reward",
         "study",
         "comparison",
+        "decoders",
+        "decoding_study",
         "gradient_noise",
         "cli",
         "sweeps",

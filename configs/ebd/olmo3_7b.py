@@ -1,0 +1,13 @@
+"""Energy-Based Decoding of Olmo-3-1025-7B on the paper's six benchmarks, beside direct and power sampling and the best of N.
+
+Command:  python -m experiments.decode configs/ebd/olmo3_7b.py mesh.rules=fsdp_tp precision.compute=bfloat16
+Expected: experiments/paper/published_ebd.py has what is told of the paper; not run here.
+Hardware: eight accelerators of 80 GB; the model, the reward model and the benchmarks' files.
+"""
+
+from configs.decoding import published
+from ebm_jax.decoding_study import DecodingStudy
+
+
+def get_config() -> DecodingStudy:
+    return published("olmo3_7b", "allenai/Olmo-3-1025-7B")

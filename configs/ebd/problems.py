@@ -1,0 +1,44 @@
+"""Ways of decoding on problems that a program checks, guided by a reward that never saw the check.
+
+Command:  python -m experiments.decode configs/ebd/problems.py
+          after the commands of configs/ebd/problems_reward.py
+Expected: (docs/log.md) puzzles: 0.71 with EBD, 0.54 with greedy decoding; sums: 0.84 and 0.92, or 0.91 with the sharper target.
+Hardware: 2 CPU cores, 10 minutes; nothing but Python itself.
+"""
+
+from configs.pretrained import PROBLEMS
+from ebm_jax.decoders.best_of_n import BestOfN
+from ebm_jax.decoders.ebd import EBD
+from ebm_jax.decoders.registry import DECODERS, Decoder
+from ebm_jax.decoding.markov.acceptance import TargetConfig
+from ebm_jax.decoding.sampling import SamplingConfig
+from ebm_jax.decoding_study import DecodingStudy, RewardChoice
+
+CHAIN = EBD()
+SHARP = EBD(target=TargetConfig(inv_temp=1.0, power=4.0), sampling=SamplingConfig(temperature=0.25))
+"""p^4 exp(R), by proposals that are nearly greedy: where the model itself is the better judge."""
+CALLS = CHAIN.inits + CHAIN.steps
+
+
+def get_config() -> DecodingStudy:
+    methods: dict[str, Decoder] = {
+        "greedy": DECODERS["greedy"].make(),
+        "sampling": DECODERS["sampling"].make(),
+        "ebd": CHAIN,
+        "ebd_sharp": SHARP,
+        # As many rewards as the chain asks for; it draws more tokens.
+        "best_of_n": BestOfN(samples=CALLS),
+        "qalign": DECODERS["qalign"].make(),
+        "power": DECODERS["power"].make(),
+        "power_smc": DECODERS["power_smc"].make(),
+    }
+    return DecodingStudy(
+        name="ebd_problems",
+        model=PROBLEMS,
+        methods=methods,
+        tasks=("sums", "countdown"),
+        reward=(RewardChoice(name="runs/ebd/problems_reward"),),
+        max_new_tokens=64,
+        seeds=(0, 1, 2),
+        at_once=64,
+    )

@@ -1,0 +1,44 @@
+"""What benchmarks of decoding share: a real model, real prompts, a reward that costs nothing, and the timing of both ways."""
+
+import gzip
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ebm_jax.data.paths import expand
+from ebm_jax.evals.tasks.protocol import Prompt
+from ebm_jax.language_model import LanguageModel, open_model
+
+MODEL, TEXTS = "$EBM_JAX_DATA/lm_stories260k", "$EBM_JAX_DATA/text_tinystories/stories.jsonl.gz"
+PROMPTS, CHARACTERS = 16, 80
+
+
+def real_model() -> LanguageModel:
+    """The small pretrained model."""
+    return open_model(str(expand(MODEL)), rows=PROMPTS)
+
+
+def prompts() -> list[Prompt]:
+    """Beginnings of stories."""
+    with gzip.open(expand(TEXTS), "rt", encoding="utf-8") as file:
+        texts = [json.loads(line)["text"] for _, line in zip(range(PROMPTS), file, strict=False)]
+    return [Prompt(text=text[:CHARACTERS].rsplit(" ", 1)[0]) for text in texts]
+
+
+def letters(prompt: Prompt, text: str, complete: bool) -> float:
+    """The share of letters e in a text, times ten: a reward that is no part of what is measured."""
+    return 10 * text.count("e") / max(1, len(text))
+
+
+def timed(ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int) -> dict[str, float]:
+    """Median seconds of both, taken in turns; each has run once before."""
+    seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
+    for _ in range(repeats):
+        for name, run in (("ours", ours), ("theirs", theirs)):
+            began = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - began)
+    return {name: float(np.median(values)) for name, values in seconds.items()}

@@ -1,0 +1,141 @@
+"""Studies of decoding: what they read, what they record, and the pages that are made of it."""
+
+import gzip
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs.ebd.smoke import get_config as smoke
+from ebm_jax.decoders.best_of_n import BestOfN
+from ebm_jax.decoders.ebd import EBD
+from ebm_jax.decoding_study import DecodingStudy, PromptsConfig, RewardChoice, read_prompts, run_study
+from ebm_jax.errors import UserError
+from ebm_jax.reporting.decoding import Decoding, markdown, read_study
+from ebm_jax.reporting.numbers import MISSING
+from experiments import calibrate, decode
+from experiments.paper import ebd_cost, ebd_table
+
+TEXTS = PromptsConfig(texts=("a", "b"))
+
+
+def lines(path: Path, rows: list[dict]) -> str:
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    return str(path)
+
+
+def test_prompts_are_beginnings_of_texts(tmp_path: Path):
+    rows = [{"text": f"one two three four {n}", "answer": str(n)} for n in range(5)]
+    file = lines(tmp_path / "texts.jsonl.gz", rows)
+    config = PromptsConfig(file=file, words=3, skip=1, count=2, before="> ", after=" ...", truth="answer")
+    prompts, truths = read_prompts(config)
+    assert [p.text for p in prompts] == ["> one two three ..."] * 2 and truths == ["1", "2"]
+    with pytest.raises(UserError, match=r"texts\.jsonl\.gz:1 has no text 'story': its values are text, answer"):
+        read_prompts(PromptsConfig(file=file, field="story"))
+    with pytest.raises(UserError, match=r"has no lines behind prompts\.skip=9"):
+        read_prompts(PromptsConfig(file=file, skip=9))
+    with pytest.raises(UserError, match="there is no such file"):
+        read_prompts(PromptsConfig(file=str(tmp_path / "none")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"methods": {}}, "has no methods"),
+        ({"methods": {"a/b": EBD()}}, "cannot name a method"),
+        ({"prompts": None}, "neither prompts nor tasks"),
+        ({"judge": (RewardChoice(kind="length"),), "reward": (RewardChoice(kind="length"),)}, "guides as well"),
+        ({"seeds": (0, 0)}, "must be different numbers"),
+    ],
+)
+def test_studies_that_cannot_be(changes, told):
+    study = {"name": "one", "model": "none", "prompts": TEXTS, "methods": {"ebd": EBD()}} | changes
+    with pytest.raises(UserError, match=told):
+        DecodingStudy(**study)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Two methods of a small study, run by its command."""
+    workdir = tmp_path_factory.mktemp("study")
+    only = "only=sampling,ebd"
+    assert decode.main(["configs/ebd/smoke.py", only, "seeds=0,1", "methods.ebd.steps=2", f"workdir={workdir}"]) == 0
+    return workdir
+
+
+def test_a_study_s_page_is_that_of_its_records(folder: Path, capsys):
+    study = read_study(folder)
+    assert [method.name for method in study.methods] == ["sampling", "ebd"]
+    chain = study.methods[1]
+    assert [record["seed"] for record in chain.records] == [0, 1] and len(chain.by_prompt("reward")) == 4
+    found = study.difference(chain, study.against, "reward")
+    assert found.value == pytest.approx(chain.mean("reward") - study.methods[0].mean("reward"))
+    text = markdown(study)
+    assert (folder / "report.md").read_text(encoding="utf-8") == text and "| ebd " in text
+    samples = [json.loads(line) for line in (folder / "ebd" / "seed=0" / "samples.jsonl").read_text().splitlines()]
+    tokens = np.mean([sample["account"]["tokens"] for sample in samples])
+    assert np.mean(chain.records[0]["by_prompt"]["tokens"]) == pytest.approx(tokens)
+    capsys.readouterr()
+    assert ebd_cost.main([str(folder), f"out={folder / 'paper'}"]) == 0
+    assert (folder / "paper" / "ebd_cost.svg").is_file() and "| ebd" in capsys.readouterr().out
+    assert ebd_table.main([str(folder), f"out={folder / 'paper'}"]) == 0
+
+
+def test_a_study_goes_on_where_it_was(folder: Path):
+    study = replace(smoke(), seeds=(0, 1))
+    before = {file: file.stat().st_mtime_ns for file in folder.glob("*/seed=*/*.json*")}
+    methods = {name: study.methods[name] for name in ("sampling",)}
+    run_study(replace(study, methods=methods), folder, report=lambda line: None)
+    assert before == {file: file.stat().st_mtime_ns for file in folder.glob("*/seed=*/*.json*")}
+    changed = replace(study, methods={"sampling": BestOfN(samples=2)})
+    with pytest.raises(UserError, match="holds a decoding with method="):
+        run_study(changed, folder, report=lambda line: None)
+    with pytest.raises(UserError, match="only='smc' is not one of the methods"):
+        run_study(study, folder, only=["smc"])
+
+
+def test_benchmarks_are_decoded_and_graded(folder: Path, tmp_path: Path, capsys):
+    """What is there is not asked again, and what it cost stays known."""
+    methods = {"greedy": BestOfN(samples=1), "ebd": EBD(steps=2, inits=2)}
+    study = replace(
+        smoke(), model=str(folder / "model"), prompts=None, methods=methods, tasks=("sums", "gsm8k:0shot=x")
+    )
+    questions = tmp_path / "x.jsonl"
+    questions.write_text(json.dumps({"question": "One and one?", "answer": "#### 2"}) + "\n")
+    study = replace(study, tasks=("sums", f"gsm8k:0shot={questions}"), task_limit=3, max_new_tokens=4)
+    run_study(study, tmp_path / "study", report=lambda line: None)
+    run_study(study, tmp_path / "study", report=lambda line: None)
+    read = read_study(tmp_path / "study")
+    chain = read.methods[1]
+    assert len(chain.scores("sums")) == 3 and chain.about("valid") == "0.000" and float(chain.about("length")) <= 4
+    assert chain.spent()["reward_calls"] <= 4 and read.methods[0].spent()["reward_calls"] == 0
+    text = markdown(read)
+    assert "## Benchmarks" in text and "Less greedy, paired" in text
+    sibling = f"sibling={tmp_path / 'study'}"
+    assert ebd_table.main([str(tmp_path / "study"), sibling, f"out={tmp_path / 'paper'}"]) == 0
+    assert "similarity" in capsys.readouterr().out
+
+
+def test_similar_methods_are_right_about_the_same_questions():
+    scores = lambda values: {str(n): value for n, value in enumerate(values)}
+    of = lambda values: Decoding("one", [], {"sums": [{"scores": scores(values)}]})
+    assert ebd_table.similarity(of([0, 1, 1, 0]), of([0, 1, 1, 0])) == "1.000"
+    assert ebd_table.similarity(of([0, 1, 1, 0]), of([1, 0, 0, 1])) == "-1.000"
+    assert ebd_table.similarity(of([1, 1, 1, 1]), of([0, 1, 1, 0])) == MISSING
+    assert ebd_table.similarity(of([1, 0]), None) == MISSING
+
+
+def test_an_inverse_temperature_is_calibrated(folder: Path, tmp_path: Path, capsys):
+    config = tmp_path / "trained.py"
+    config.write_text(
+        "from dataclasses import replace\nfrom configs.ebd.smoke import get_config as smoke\n"
+        f"get_config = lambda: replace(smoke(), model={str(folder / 'model')!r})\n"
+    )
+    assert calibrate.main([str(config), "samples=6", "targets=0.4,0.9"]) == 0
+    text = capsys.readouterr().out
+    assert "6 samples of a prompt" in text and "| 0.4 " in text and "inv_temp by acceptance" in text
+    with pytest.raises(UserError, match="a trained model to be calibrated"):
+        calibrate.main(["configs/ebd/smoke.py"])
