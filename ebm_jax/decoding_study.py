@@ -5,8 +5,6 @@ what the responses are worth, and writes records that reports are made from. Wha
 """
 
 import dataclasses
-import gzip
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ebm_jax.data.files import json_rows
 from ebm_jax.data.paths import expand
 from ebm_jax.decoders.as_model import DecodedModel, spent
 from ebm_jax.decoders.budget import Budget, fitted
@@ -146,18 +145,16 @@ def read_prompts(config: PromptsConfig) -> tuple[list[Prompt], list[str]]:
     if not path.is_file():
         raise UserError(f"prompts.file={config.file}: there is no such file")
     prompts, truths = [], []
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-        for number, line in enumerate(islice(file, config.skip, config.skip + config.count), config.skip + 1):
-            row = json.loads(line)
-            for name in filter(None, (config.field, config.truth)):
-                if not isinstance(row.get(name), str):
-                    raise UserError(f"{path}:{number} has no text {name!r}: its values are {', '.join(row)}")
-            text = row[config.field]
-            if config.words:
-                words = re.findall(r"\s*\S+", text)
-                text = "".join(words[: config.words])
-            prompts.append(Prompt(text=config.before + text + config.after))
-            truths.append(row[config.truth] if config.truth else "")
+    for number, row in islice(json_rows(path), config.skip, config.skip + config.count):
+        for name in filter(None, (config.field, config.truth)):
+            if not isinstance(row.get(name), str):
+                raise UserError(f"{path}:{number} has no text {name!r}: its values are {', '.join(row)}")
+        text = row[config.field]
+        if config.words:
+            words = re.findall(r"\s*\S+", text)
+            text = "".join(words[: config.words])
+        prompts.append(Prompt(text=config.before + text + config.after))
+        truths.append(row[config.truth] if config.truth else "")
     if not prompts:
         raise UserError(f"{path} has no lines behind prompts.skip={config.skip}")
     return prompts, truths

@@ -9,8 +9,6 @@ chosen and rejected: data.source=pairs:FILE data.examples.prompt={prompt}. Such 
 et al. 2021): it never sees the grader, and the questions should be others than those it is used on.
 """
 
-import gzip
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ebm_jax import cli
+from ebm_jax.data.files import write_rows
 from ebm_jax.data.paths import expand
 from ebm_jax.decoders.as_model import DecodedModel
 from ebm_jax.decoders.best_of_n import BestOfN
@@ -61,9 +60,7 @@ def main(argv: list[str]) -> int:
     if not rows:
         raise UserError(f"{options.task}: no question was answered both rightly and wrongly: ask more often (samples=)")
     np.random.default_rng(options.seed).shuffle(rows)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with gzip.open(options.out, "wt", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_rows(options.out, rows)
     print(f"{len(rows)} pairs in {options.out}")
     return 0
 

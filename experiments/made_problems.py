@@ -6,12 +6,12 @@ usage: python -m experiments.made_problems out=FILE.jsonl [kinds=sums,countdown]
 these names ask are left out.
 """
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from ebm_jax import cli
+from ebm_jax.data.files import write_rows
 from ebm_jax.data.problems import problems
 from ebm_jax.errors import UserError
 from ebm_jax.evals.tasks.made import held_out
@@ -42,10 +42,8 @@ def main(argv: list[str]) -> int:
         problems(kind, options.count, options.seed, frozenset(problem.prompt for problem in held_out(kind)))
         for kind in options.kinds
     ]
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with options.out.open("w", encoding="utf-8") as file:
-        for problem in (problem for turn in zip(*of_kinds, strict=True) for problem in turn):
-            file.write(json.dumps(problem._asdict() | {"text": problem.prompt + problem.solution}) + "\n")
+    in_turn = (problem for turn in zip(*of_kinds, strict=True) for problem in turn)
+    write_rows(options.out, (one._asdict() | {"text": one.prompt + one.solution} for one in in_turn))
     print(f"{options.count} problems each of {', '.join(options.kinds)} in {options.out}")
     return 0
 

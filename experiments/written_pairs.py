@@ -10,13 +10,12 @@ the model's texts true ones. Rows are left out where the text ends with its prom
 with what follows; they are counted.
 """
 
-import gzip
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from ebm_jax import cli
+from ebm_jax.data.files import write_rows
 from ebm_jax.data.paths import expand
 from ebm_jax.decoders.best_of_n import BestOfN
 from ebm_jax.decoders.run import decode
@@ -56,10 +55,8 @@ def main(argv: list[str]) -> int:
     rows = [row for words in options.words for row in _pairs(model, options, words)]
     kept = [row for row in rows if all(row.values()) and not _joined(model, row)]
     if not kept:
-        raise UserError(f"no story of {options.file} goes on behind words={options.words}: give fewer")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with gzip.open(options.out, "wt", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
+        raise UserError(f"no text of {options.file} goes on behind words={options.words}: give fewer")
+    write_rows(options.out, kept)
     print(f"{len(kept)} pairs in {options.out}; {len(rows) - len(kept)} left out")
     return 0
 

@@ -1,6 +1,5 @@
 """Studies of decoding: what they read, what they record, and the pages that are made of it."""
 
-import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,21 +8,22 @@ import numpy as np
 import pytest
 
 from configs.ebd.smoke import get_config as smoke
+from ebm_jax.data.files import json_rows, write_rows
 from ebm_jax.decoders.best_of_n import BestOfN
 from ebm_jax.decoders.ebd import EBD
 from ebm_jax.decoding_study import DecodingStudy, PromptsConfig, RewardChoice, read_prompts, run_study
 from ebm_jax.errors import UserError
+from ebm_jax.evals.tasks import make_task
 from ebm_jax.reporting.decoding import Decoding, markdown, read_study
 from ebm_jax.reporting.numbers import MISSING
-from experiments import calibrate, decode
+from experiments import calibrate, decode, graded_pairs, written_pairs
 from experiments.paper import ebd_cost, ebd_table
 
 TEXTS = PromptsConfig(texts=("a", "b"))
 
 
 def lines(path: Path, rows: list[dict]) -> str:
-    with gzip.open(path, "wt", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+    write_rows(path, rows)
     return str(path)
 
 
@@ -139,3 +139,27 @@ def test_an_inverse_temperature_is_calibrated(folder: Path, tmp_path: Path, caps
     assert "6 samples of a prompt" in text and "| 0.4 " in text and "inv_temp by acceptance" in text
     with pytest.raises(UserError, match="a trained model to be calibrated"):
         calibrate.main(["configs/ebd/smoke.py"])
+
+
+def test_pairs_are_of_true_texts_and_written_ones(folder: Path, tmp_path: Path, capsys):
+    texts = ["def one(a):\n    return a + 1", "def two(a):\n    return a + 2", "short"]
+    file, out = lines(tmp_path / "texts.jsonl", [{"text": text} for text in texts]), tmp_path / "new" / "pairs.jsonl.gz"
+    model = str(folder / "model")
+    assert written_pairs.main([model, f"file={file}", f"out={out}", "words=2", "max_new_tokens=6", "at_once=4"]) == 0
+    rows = [row for _, row in json_rows(out)]
+    assert "1 left out" in capsys.readouterr().out and len(rows) == 2
+    for row, text in zip(rows, texts, strict=False):
+        assert text.startswith(row["prompt"] + row["chosen"]) and row["rejected"] and row["rejected"] != row["chosen"]
+    with pytest.raises(UserError, match=r"no text of .* goes on behind words=\(90,\)"):
+        written_pairs.main([model, f"file={file}", f"out={out}", "words=90", "max_new_tokens=6"])
+    assert [row for _, row in json_rows(out)] == rows
+
+
+def test_pairs_are_of_right_answers_and_wrong_ones(folder: Path, tmp_path: Path, capsys):
+    """Where no attempt is right, the reference is."""
+    out, model = tmp_path / "graded.jsonl.gz", str(folder / "model")
+    assert graded_pairs.main([model, "task=sums", f"out={out}", "count=3", "samples=2", "max_new_tokens=6"]) == 0
+    rows = [row for _, row in json_rows(out)]
+    asked = {str(example.prompt.text): example.reference for example in make_task("sums").examples()[:3]}
+    assert len(rows) == 3 and all(asked[row["prompt"]] == row["chosen"] != row["rejected"] for row in rows)
+    assert "0.000 of the attempts are right" in capsys.readouterr().out

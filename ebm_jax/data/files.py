@@ -5,7 +5,7 @@ import json
 import lzma
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -106,6 +106,17 @@ def json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, _object(path, number, line)
     if empty:
         raise UserError(f"{path}: empty: no JSON line at byte 0; {_MEND}")
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """One JSON object a line, compressed where the suffix says so; a reader sees the whole file or none of it."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".part")
+    # The same rows are the same bytes: no time of day.
+    packed = {".gz": lambda: gzip.compress(text, mtime=0), ".xz": lambda: lzma.compress(text)}
+    aside.write_bytes(packed.get(path.suffix, lambda: text)())
+    aside.replace(path)
 
 
 def json_list(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

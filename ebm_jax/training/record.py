@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -244,4 +245,6 @@ def _line(values: Mapping[str, Any]) -> str:
 
 
 def _pretty(values: Mapping[str, Any]) -> str:
-    return json.dumps(values, indent=2, default=_plain) + "\n"
+    text = json.dumps(values, indent=2, default=_plain)
+    # A list of numbers is one line, however many they are; a text holds no line break that is not escaped.
+    return re.sub(r'\[\n([^"\[\]{}]*)\]', lambda found: "[" + " ".join(found[1].split()) + "]", text) + "\n"

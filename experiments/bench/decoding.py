@@ -1,13 +1,13 @@
 """What benchmarks of decoding share: a real model, real prompts, a reward that costs nothing, and the timing of both ways."""
 
-import gzip
-import json
 import time
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from ebm_jax.data.files import json_rows
 from ebm_jax.data.paths import expand
 from ebm_jax.evals.tasks.protocol import Prompt
 from ebm_jax.language_model import LanguageModel, open_model
@@ -23,8 +23,7 @@ def real_model() -> LanguageModel:
 
 def prompts() -> list[Prompt]:
     """Beginnings of stories."""
-    with gzip.open(expand(TEXTS), "rt", encoding="utf-8") as file:
-        texts = [json.loads(line)["text"] for _, line in zip(range(PROMPTS), file, strict=False)]
+    texts = [row["text"] for _, row in islice(json_rows(expand(TEXTS)), PROMPTS)]
     return [Prompt(text=text[:CHARACTERS].rsplit(" ", 1)[0]) for text in texts]
 
 

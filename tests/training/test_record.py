@@ -16,7 +16,7 @@ from ebm_jax import records
 from ebm_jax.errors import UserError
 from ebm_jax.records import read_metrics, read_run_record
 from ebm_jax.training import record
-from ebm_jax.training.record import MetricsWriter, write_run_record
+from ebm_jax.training.record import MetricsWriter, write_json, write_run_record
 
 CONFIG = {"seed": 1, "optim": {"peak_lr": 1e-3}}
 
@@ -175,3 +175,10 @@ os.kill(os.getpid(), signal.SIGKILL)
     done = subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[2], check=False, timeout=120)
     assert done.returncode == -signal.SIGKILL
     assert [line["step"] for line in read_metrics(tmp_path)] == [0, 1, 2, 3, 4]
+
+
+def test_a_list_of_numbers_is_one_line(tmp_path):
+    values = {"each": [1.0, -2e-5, None, True], "names": ["[\n1]", "b"], "none": [], "deep": [{"of": [[1], [2, 3]]}]}
+    write_json(tmp_path / "any.json", values)
+    text = (tmp_path / "any.json").read_text()
+    assert json.loads(text) == values and '"each": [1.0, -2e-05, null, true]' in text and "[2, 3]" in text
