@@ -4,7 +4,7 @@ Command:  python -m experiments.decode configs/ebd/stories.py
           after the commands of configs/ebd/stories_reward.py
 Expected: (docs/log.md) the judge's reward above plain sampling's by 0.12 [0.05, 0.19] with EBD, 0.18 with best-of-N, 0.26 with
           blockwise control; the guiding reward highest with EBD.
-Hardware: 2 CPU cores, 15 minutes; the files of $EBM_JAX_DATA.
+Hardware: 15 minutes of decoding on one CPU core beside another program; the files of $EBM_JAX_DATA.
 """
 
 from dataclasses import replace

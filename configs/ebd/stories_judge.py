@@ -4,7 +4,7 @@ Command:  python -m experiments.written_pairs $EBM_JAX_DATA/lm_stories260k out=r
               file=$EBM_JAX_DATA/text_tinystories/stories.jsonl.gz words=10,25,45,70 count=1400 skip=1400 seed=1
           python -m experiments.pretrain configs/ebd/stories_judge.py workdir=runs/ebd/judge
 Expected: 0.62 of held-out pairs right; with this seed it begins to learn late.
-Hardware: 2 CPU cores, 6 minutes; the files of $EBM_JAX_DATA.
+Hardware: 14 minutes on one CPU core beside another program; the files of $EBM_JAX_DATA.
 """
 
 from dataclasses import replace

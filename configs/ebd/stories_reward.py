@@ -4,7 +4,7 @@ Command:  python -m experiments.written_pairs $EBM_JAX_DATA/lm_stories260k out=r
               file=$EBM_JAX_DATA/text_tinystories/stories.jsonl.gz words=10,25,45,70 count=1400
           python -m experiments.pretrain configs/ebd/stories_reward.py workdir=runs/ebd/reward
 Expected: 0.72 of held-out pairs right, 0.54 nats a pair.
-Hardware: 2 CPU cores, 6 minutes; the files of $EBM_JAX_DATA.
+Hardware: 19 minutes on one CPU core beside another program; the files of $EBM_JAX_DATA.
 """
 
 from configs.pretrained import STORIES, stories, tokenizer

@@ -4,7 +4,7 @@ Command:  python -m experiments.finetune configs/ebft/conala_warm.py seeds=1,2,3
           after those of configs/ebft/conala.py, whose SFT of as many FLOPs as EBFT (seed 0) every method begins with
 Expected: (docs/log.md) no method's BLEU above that of the start, which knows its training answers by heart; EBFT's
           feature-matching loss below that of both SFTs at 2 tokens and more.
-Hardware: 2 CPU cores, 35 minutes without RLVR; the files of $EBM_JAX_DATA.
+Hardware: 52 minutes without RLVR on one CPU core beside another program; the files of $EBM_JAX_DATA.
 """
 
 from dataclasses import replace

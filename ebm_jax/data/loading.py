@@ -1,5 +1,6 @@
 """``load_data``: everything a run needs from its corpus, in one object."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,8 @@ from ebm_jax.data.splits import SPLITS
 from ebm_jax.data.store import Texts
 from ebm_jax.data.tokenizers import ByteTokenizer, Tokenizer, ignored_target
 from ebm_jax.errors import UserError
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +191,12 @@ def load_data(
     tokenizer = prepared.tokenizer
     whole = config.whole
     ignore_id = None if config.holds_examples else ignored_target(tokenizer, config.ignore_id)
+    if config.append_eos and ignore_id is not None and ignore_id == tokenizer.eos_id:
+        _LOG.warning(
+            "data.ignore_id=%d is the token that data.append_eos=true writes behind documents: no model learns to end one; "
+            "data.ignore_id=none scores it",
+            ignore_id,
+        )
     packing = (config.layout, config.context, config.packing_seed, config.min_tokens)
     identity = fingerprint([prepared.fingerprint, *packing, ignore_id, *(whole or ())])
     tables = row_tables(prepared, config)

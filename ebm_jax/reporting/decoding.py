@@ -177,7 +177,7 @@ def _samples(study: Study, count: int = 2) -> str:
     blocks = ["## Samples"]
     for place in range(min(count, *(len(m.records[0]["samples"]) for m in study.methods))):
         prompt = study.methods[0].records[0]["samples"][place]["prompt"]
-        lines = [f"> {_line(prompt)}", "", *(f"* {m.name}: {_line(_said(m, place))}" for m in study.methods)]
+        lines = [f"> {_short(prompt)}", "", *(f"* {m.name}: {_short(_said(m, place))}" for m in study.methods)]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 
@@ -186,6 +186,6 @@ def _said(method: Decoding, place: int) -> str:
     return str(method.records[0]["samples"][place]["text"])
 
 
-def _line(text: str | None, most: int = 200) -> str:
+def _short(text: str | None, most: int = 200) -> str:
     flat = " ".join((text or "").split())
     return flat if len(flat) <= most else flat[:most] + " ..."

@@ -3,14 +3,19 @@
 import time
 from collections.abc import Callable
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ebm_jax import rng
 from ebm_jax.data.files import json_rows
 from ebm_jax.data.paths import expand
+from ebm_jax.decoders.engine import Engine
+from ebm_jax.decoders.job import Method, engine_for
 from ebm_jax.evals.tasks.protocol import Prompt
 from ebm_jax.language_model import LanguageModel, open_model
+from ebm_jax.types import Array
+from experiments.bench.naive_decoding import NaiveModel
 
 MODEL, TEXTS = "$EBM_JAX_DATA/lm_stories260k", "$EBM_JAX_DATA/text_tinystories/stories.jsonl.gz"
 PROMPTS, CHARACTERS = 16, 80
@@ -25,6 +30,24 @@ def prompts() -> list[Prompt]:
     """Beginnings of stories."""
     texts = [row["text"] for _, row in islice(json_rows(expand(TEXTS)), PROMPTS)]
     return [Prompt(text=text[:CHARACTERS].rsplit(" ", 1)[0]) for text in texts]
+
+
+class Asked(NamedTuple):
+    """The prompts of a chain's benchmark, and both ways of drawing it."""
+
+    prompts: list[Prompt]
+    tokens: list[list[int]]
+    key: Array
+    engine: Engine
+    naive: NaiveModel
+
+
+def asked_of(chain: Method, horizon: int) -> Asked:
+    """The same model, prompts and keys for our engine and for the model without a cache."""
+    model, asked, key = real_model(), prompts(), rng.root_key(0)
+    engine = engine_for(chain, model, horizon, rng.stream(key, "tokens"))
+    naive = NaiveModel(model, chain.sampling.temperature, horizon, rng.stream(key, "tokens"))
+    return Asked(asked, [model.encode(prompt) for prompt in asked], key, engine, naive)
 
 
 def letters(prompt: Prompt, text: str, complete: bool) -> float:

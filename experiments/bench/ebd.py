@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from ebm_jax import rng
 from ebm_jax.decoders.account import Account
 from ebm_jax.decoders.ebd import EBD
-from ebm_jax.decoders.job import Decoded, Job, engine_for
+from ebm_jax.decoders.job import Decoded, Job
 from ebm_jax.decoders.rewards import CallableReward, Scorer
 from ebm_jax.decoding.markov.acceptance import TargetConfig
 from ebm_jax.errors import UserError
-from experiments.bench.decoding import letters, prompts, real_model, timed
-from experiments.bench.naive_decoding import NaiveModel, energy_based
+from ebm_jax.language_model import LanguageModel
+from experiments.bench.decoding import asked_of, letters, timed
+from experiments.bench.naive_decoding import energy_based
 
 CHAIN = EBD(steps=12, inits=4, blocks=12, target=TargetConfig(inv_temp=3.5))
 HORIZON = 128
@@ -24,10 +24,7 @@ HORIZON = 128
 
 def run(repeats: int = 3) -> dict[str, Any]:
     """``speedup``: their time over ours; ``tokens`` and ``reward_calls`` by the counters, ``tokens_expected`` by the trace."""
-    model, asked, key = real_model(), prompts(), rng.root_key(0)
-    tokens = [model.encode(prompt) for prompt in asked]
-    engine = engine_for(CHAIN, model, HORIZON, rng.stream(key, "tokens"))
-    naive = NaiveModel(model, 1.0, HORIZON, rng.stream(key, "tokens"))
+    asked, tokens, key, engine, naive = asked_of(CHAIN, HORIZON)
 
     def ours() -> tuple[Decoded, Account]:
         account = Account.of(len(asked))
@@ -37,7 +34,9 @@ def run(repeats: int = 3) -> dict[str, Any]:
     def theirs() -> tuple[list[list[int]], int]:
         naive.tokens, found, calls = 0, [], 0
         for number, prompt in enumerate(tokens):
-            worth = lambda said, number=number, prompt=prompt: letters(asked[number], _text(model, prompt, said), True)
+            worth = lambda said, number=number, prompt=prompt: letters(
+                asked[number], _text(engine.model, prompt, said), True
+            )
             text, asked_for = energy_based(naive, key, number, prompt, worth, CHAIN)
             found.append(text.tokens)
             calls += asked_for
@@ -74,7 +73,7 @@ def mean_cost(found: Decoded) -> float:
     return length * (CHAIN.inits + CHAIN.steps * (CHAIN.blocks + 1) / (2 * CHAIN.blocks)) * len(found.log["first"])
 
 
-def _text(model, prompt: list[int], said: list[int]) -> str:
+def _text(model: LanguageModel, prompt: list[int], said: list[int]) -> str:
     """A response as its reward reads it."""
     kept = said[:-1] if said and said[-1] in model.ends else said
     return model.tokenizer.decode([*prompt, *kept])[len(model.tokenizer.decode(prompt)) :]

@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ebm_jax import rng
 from ebm_jax.decoders.account import Account
-from ebm_jax.decoders.job import Decoded, Job, engine_for
+from ebm_jax.decoders.job import Decoded, Job
 from ebm_jax.decoders.power import PowerSampling
 from ebm_jax.errors import UserError
-from experiments.bench.decoding import prompts, real_model, timed
-from experiments.bench.naive_decoding import NaiveModel, power
+from experiments.bench.decoding import asked_of, timed
+from experiments.bench.naive_decoding import power
 
 CHAIN = PowerSampling(block=32, steps=4)
 HORIZON = 128
@@ -22,10 +21,7 @@ HORIZON = 128
 
 def run(repeats: int = 3) -> dict[str, Any]:
     """``speedup``: their time over ours; ``tokens`` drawn by the counter, ``tokens_expected`` by the trace; no rewards."""
-    model, asked, key = real_model(), prompts(), rng.root_key(0)
-    tokens = [model.encode(prompt) for prompt in asked]
-    engine = engine_for(CHAIN, model, HORIZON, rng.stream(key, "tokens"))
-    naive = NaiveModel(model, CHAIN.sampling.temperature, HORIZON, rng.stream(key, "tokens"))
+    asked, tokens, key, engine, naive = asked_of(CHAIN, HORIZON)
 
     def ours() -> tuple[Decoded, Account]:
         account = Account.of(len(asked))

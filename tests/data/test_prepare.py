@@ -266,3 +266,13 @@ def test_impossible_options(config, monkeypatch):
     monkeypatch.setattr("ebm_jax.data.tokenizers.ByteTokenizer.eos_id", None)
     with pytest.raises(UserError, match="bytes has no end-of-text token"):
         load_data(changed(config, append_eos=True), batch_size=4)
+
+
+def test_ends_that_no_model_would_learn_are_told(config, caplog):
+    """Id 0 is the bytes' end of a text, and by default not scored."""
+    load_data(changed(config, append_eos=True), batch_size=4)
+    assert "data.ignore_id=0 is the token that data.append_eos=true writes" in caplog.text
+    caplog.clear()
+    load_data(changed(config, append_eos=True, ignore_id=None), batch_size=4)
+    load_data(config, batch_size=4)
+    assert "ignore_id" not in caplog.text
