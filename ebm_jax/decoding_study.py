@@ -11,17 +11,18 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from ebm_jax.data.files import json_rows
 from ebm_jax.data.paths import expand
 from ebm_jax.decoders.as_model import DecodedModel, spent
+from ebm_jax.decoders.best_of_n import BestOfN
 from ebm_jax.decoders.budget import Budget, fitted
 from ebm_jax.decoders.registry import Decoder, size_of
 from ebm_jax.decoders.reward_kinds import ModelReward, energy_reward
-from ebm_jax.decoders.rewards import CallableReward, Response, Reward, ScaleConfig, SumReward
+from ebm_jax.decoders.rewards import CallableReward, Response, Reward, ScaleConfig, Scorer, SumReward
 from ebm_jax.decoders.run import Output, decode
 from ebm_jax.errors import UserError
 from ebm_jax.evals.tasks.options import TaskOptions
@@ -185,6 +186,47 @@ def _one(choice: RewardChoice, prompts: Sequence[Prompt], truths: Sequence[str],
     return VerifierReward(RewardConfig(kind=choice.kind), dict(zip(prompts, truths, strict=True)))
 
 
+class PlainSamples(NamedTuple):
+    """What a study's model writes by itself, and what that is worth."""
+
+    model: LanguageModel
+    prompts: list[Prompt]
+    responses: list[list[Response]]
+    """N of every prompt."""
+    rewards_PxN: np.ndarray
+    """Scaled as the study says."""
+
+
+def plain_samples(study: DecodingStudy, samples: int) -> PlainSamples:
+    """Plain samples of all prompts, each with a seed of its own; the study's own seeds do not matter.
+
+    Raises:
+      UserError: the study has no prompts, no reward, or a model that is not trained yet.
+    """
+    if samples < 1:
+        raise UserError(f"samples={samples} must be at least 1")
+    if study.prompts is None or not study.reward or not isinstance(study.model, str):
+        raise UserError(f"the study {study.name} must have prompts, a reward and a trained model to draw samples of")
+    model = open_model(str(expand(study.model)), mesh=study.mesh, precision=study.precision)
+    prompts, truths = read_prompts(study.prompts)
+    reward = build_reward(study.reward, prompts, truths, model.rows)
+    assert reward is not None
+    scorer, numbers = Scorer(reward, study.scale), range(len(prompts))
+    found = [[one.responses[0] for one in _plain(study, model, prompts, seed).samples] for seed in range(samples)]
+    rewards = [scorer(numbers, prompts, responses) for responses in found]
+    return PlainSamples(model, prompts, [list(of) for of in zip(*found, strict=True)], np.stack(rewards, axis=1))
+
+
+def _plain(
+    study: DecodingStudy, model: LanguageModel, prompts: Sequence[Prompt], seed: int, folder: Path | None = None
+) -> Output:
+    """One plain sample of every prompt."""
+    return decode(
+        model, prompts, BestOfN(samples=1), max_new_tokens=study.max_new_tokens, at_once=study.at_once, seed=seed,
+        folder=folder,
+    )  # fmt: skip
+
+
 def run_study(
     study: DecodingStudy, workdir: Path, only: Sequence[str] = (), report: Callable[[str], None] = print
 ) -> None:
@@ -273,12 +315,7 @@ def _trained(model: str | ExperimentConfig, workdir: Path) -> str:
 
 def _usual_length(study: DecodingStudy, model: LanguageModel, prompts: Sequence[Prompt], workdir: Path) -> float:
     """The mean length of plain samples, by which sizes are set before anything else is drawn."""
-    from ebm_jax.decoders.best_of_n import BestOfN
-
-    found = decode(
-        model, prompts, BestOfN(samples=1), max_new_tokens=study.max_new_tokens, at_once=study.at_once,
-        seed=min(study.seeds), folder=workdir / "lengths",
-    )  # fmt: skip
+    found = _plain(study, model, prompts, min(study.seeds), workdir / "lengths")
     return float(np.mean([len(sample.responses[0].tokens) for sample in found.samples]))
 
 

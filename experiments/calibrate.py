@@ -11,19 +11,13 @@ by methods.NAME.target.inv_temp=, or for all methods at once by scale.scale=, wh
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from ebm_jax import cli
-from ebm_jax.data.paths import expand
-from ebm_jax.decoders.best_of_n import BestOfN
 from ebm_jax.decoders.calibration import accepted_share, calibrated, effective_share
-from ebm_jax.decoders.rewards import Scorer
-from ebm_jax.decoders.run import decode
-from ebm_jax.decoding_study import DecodingStudy, build_reward, read_prompts
+from ebm_jax.decoding_study import DecodingStudy, plain_samples
 from ebm_jax.errors import UserError
-from ebm_jax.language_model import open_model
 from ebm_jax.overrides import override
 from ebm_jax.reporting.markdown import markdown_table
 
@@ -47,7 +41,7 @@ def main(argv: list[str]) -> int:
         raise UserError("one config is expected: python -m experiments.calibrate CONFIG [key=value ...]")
     study = override(cli.load_config(parts.positionals[0], DecodingStudy), parts.overrides)
     options = override(CalibrateOptions(), [f"{key}={value}" for key, value in parts.options.items()])
-    rewards_PxN = drawn(study, options.samples)
+    rewards_PxN = plain_samples(study, options.samples).rewards_PxN
     spread = float(np.mean(rewards_PxN.std(axis=1)))
     print(f"rewards {rewards_PxN.mean():.3f}, within a prompt +- {spread:.3f}; {options.samples} samples of a prompt\n")
     rows = [
@@ -56,26 +50,6 @@ def main(argv: list[str]) -> int:
     ]
     print(markdown_table(["target", "inv_temp by acceptance", "inv_temp by effective share"], rows))
     return 0
-
-
-def drawn(study: DecodingStudy, samples: int) -> np.ndarray:
-    """Scaled rewards of plain samples of every prompt, ``[P, N]``.
-
-    Raises:
-      UserError: the study has no prompts, no reward, or a model that is not trained yet.
-    """
-    if study.prompts is None or not study.reward or not isinstance(study.model, str):
-        raise UserError(f"the study {study.name} must have prompts, a reward and a trained model to be calibrated")
-    model = open_model(str(expand(study.model)), mesh=study.mesh, precision=study.precision)
-    prompts, truths = read_prompts(study.prompts)
-    reward = build_reward(study.reward, prompts, truths, model.rows)
-    assert reward is not None
-    scorer, numbers = Scorer(reward, study.scale), range(len(prompts))
-    draw = partial(
-        decode, model, prompts, BestOfN(samples=1), max_new_tokens=study.max_new_tokens, at_once=study.at_once
-    )
-    found = [[sample.responses[0] for sample in draw(seed=seed).samples] for seed in range(samples)]
-    return np.stack([scorer(numbers, prompts, responses) for responses in found], axis=1)
 
 
 def _told(rewards_PxN: np.ndarray, target: float, share: Share) -> str:

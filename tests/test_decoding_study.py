@@ -16,7 +16,7 @@ from ebm_jax.errors import UserError
 from ebm_jax.evals.tasks import make_task
 from ebm_jax.reporting.decoding import Decoding, markdown, read_study
 from ebm_jax.reporting.numbers import MISSING
-from experiments import calibrate, decode, graded_pairs, written_pairs
+from experiments import calibrate, decode, graded_pairs, values, written_pairs
 from experiments.paper import ebd_cost, ebd_table
 
 TEXTS = PromptsConfig(texts=("a", "b"))
@@ -128,16 +128,24 @@ def test_similar_methods_are_right_about_the_same_questions():
     assert ebd_table.similarity(of([1, 0]), None) == MISSING
 
 
-def test_an_inverse_temperature_is_calibrated(folder: Path, tmp_path: Path, capsys):
+@pytest.fixture
+def trained(folder: Path, tmp_path: Path) -> Path:
+    """The config of a study of that model, by two methods."""
     config = tmp_path / "trained.py"
     config.write_text(
         "from dataclasses import replace\nfrom configs.ebd.smoke import get_config as smoke\n"
-        f"get_config = lambda: replace(smoke(), model={str(folder / 'model')!r})\n"
+        "from ebm_jax.decoders.best_of_n import BestOfN\nfrom ebm_jax.decoders.controlled import ControlledDecoding\n"
+        f"methods = {{'plain': BestOfN(samples=1), 'controlled': ControlledDecoding(head={str(tmp_path / 'of' / 'head')!r})}}\n"
+        f"get_config = lambda: replace(smoke(), model={str(folder / 'model')!r}, methods=methods)\n"
     )
-    assert calibrate.main([str(config), "samples=6", "targets=0.4,0.9"]) == 0
+    return config
+
+
+def test_an_inverse_temperature_is_calibrated(trained: Path, capsys):
+    assert calibrate.main([str(trained), "samples=6", "targets=0.4,0.9"]) == 0
     text = capsys.readouterr().out
     assert "6 samples of a prompt" in text and "| 0.4 " in text and "inv_temp by acceptance" in text
-    with pytest.raises(UserError, match="a trained model to be calibrated"):
+    with pytest.raises(UserError, match="a reward and a trained model to draw samples of"):
         calibrate.main(["configs/ebd/smoke.py"])
 
 
@@ -163,3 +171,43 @@ def test_pairs_are_of_right_answers_and_wrong_ones(folder: Path, tmp_path: Path,
     asked = {str(example.prompt.text): example.reference for example in make_task("sums").examples()[:3]}
     assert len(rows) == 3 and all(asked[row["prompt"]] == row["chosen"] != row["rejected"] for row in rows)
     assert "0.000 of the attempts are right" in capsys.readouterr().out
+    with pytest.raises(UserError, match="samples=0 must be at least 1"):
+        calibrate.main([str(trained), "samples=0"])
+
+
+def told(text: str, row: str) -> list[float]:
+    """The numbers of a row of a table."""
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {row} ")]
+    return [float(cell) for cell in line.split("|")[2:-1]]
+
+
+def test_a_value_head_is_fitted_and_decoded_with(trained: Path, tmp_path: Path, capsys):
+    out = tmp_path / "of" / "head"
+    fit = [str(trained), f"out={out}", "samples=6", "held_out=0.25", "values.steps=60", "values.learning_rate=0.03"]
+    assert values.main(fit) == 0
+    text = capsys.readouterr().out
+    assert "24 responses to 4 prompts, 1 of these held out" in text and out.is_file()
+    nothing, variance, fitted = told(text, "fitted to")
+    assert fitted < variance < nothing
+    # Q is in the units of rewards that were scaled.
+    assert values.main([*fit, "scale.scale=10"]) == 0
+    assert told(capsys.readouterr().out, "held out")[:2] == pytest.approx(
+        [x / 100 for x in told(text, "held out")[:2]], abs=1e-4
+    )
+    assert values.main(fit) == 0
+    assert decode.main([str(trained), f"workdir={tmp_path / 'study'}"]) == 0
+    plain, moved = read_study(tmp_path / "study").methods
+    assert moved.records[0]["samples"] != plain.records[0]["samples"] and "| controlled " in capsys.readouterr().out
+
+
+def test_value_heads_that_cannot_be(trained: Path, tmp_path: Path):
+    out = f"out={tmp_path / 'head'}"
+    for arguments, message in (
+        ([str(trained)], "a config and out= are expected"),
+        ([str(trained), out, "held_out=1"], "it is a share"),
+        ([str(trained), out, "values.target=guess"], "values.target"),
+        ([str(trained), out, "values.learning_rate=0"], "must be positive"),
+        ([str(trained), out, "samples=1", "prompts.texts=a"], "there is one prompt"),
+    ):
+        with pytest.raises(UserError, match=message):
+            values.main(arguments)

@@ -1,4 +1,4 @@
-"""All ways of decoding end to end on a model that has learned next to nothing: shorter lines of Python are rewarded.
+"""Ways of decoding that ask for no other model, end to end on one that has learned next to nothing; short lines are rewarded.
 
 Command:  python -m experiments.decode configs/ebd/smoke.py
 Expected: a page of every method that asks for no other model; no law of it means anything.

@@ -11,14 +11,12 @@ One sample, which is the first of N, is plain sampling; at temperature 0 it is g
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ebm_jax import rng
 from ebm_jax.decoders.engine import log_prob_of
 from ebm_jax.decoders.job import PLAIN, Cost, Decoded, Job
-from ebm_jax.decoding.sampling import SamplingConfig, choose
+from ebm_jax.decoders.weights import chosen, effective, log_mean
+from ebm_jax.decoding.sampling import SamplingConfig
 from ebm_jax.errors import UserError
 
 PICKS = ("best", "weigh", "likely")
@@ -64,19 +62,8 @@ class BestOfN:
             return Decoded([told[row] for row in rows], np.zeros(prompts), {"log_prob": each[rows]})
         batch, told, reward_X = job.sampled(self.samples)
         reward_PxN = reward_X.reshape(prompts, self.samples)
-        log_w = self.inv_temp * reward_PxN
-        top = log_w.max(-1, keepdims=True)
-        w = np.exp(log_w - top)
-        if self.pick == "best":
-            picked = np.argmax(reward_PxN, -1)
-        else:
-            picked = chosen(job, log_w - top, "pick")
+        log_w_PxN = self.inv_temp * reward_PxN
+        picked = np.argmax(reward_PxN, -1) if self.pick == "best" else chosen(job, log_w_PxN, "pick")
         rows = np.arange(prompts) * self.samples + picked
-        log = {"log_z": top[:, 0] + np.log(w.mean(-1)), "effective": w.sum(-1) ** 2 / (w**2).sum(-1)}
+        log = {"log_z": log_mean(log_w_PxN), "effective": effective(log_w_PxN)}
         return Decoded([told[row] for row in rows], reward_X[rows], log)
-
-
-def chosen(job: Job, log_weights_PxN: np.ndarray, name: str, step: int = 0) -> np.ndarray:
-    """One of N for every prompt by its weight, ``[P]``: a function of the job's key, prompt number, name and step alone."""
-    keys = rng.per_row(rng.at_step(rng.stream(job.key, name), step), jnp.asarray(job.numbers))
-    return np.asarray(choose(jnp.asarray(log_weights_PxN), jax.vmap(jax.random.uniform)(keys)))

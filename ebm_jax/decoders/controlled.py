@@ -1,11 +1,12 @@
 """Decoding from a model whose next tokens are moved (``decoders.guided``), and by blocks of the most value."""
 
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
 
+from ebm_jax.data.paths import expand
 from ebm_jax.decoders.best_of_n import BestOfN
 from ebm_jax.decoders.guided import guided, proxied
 from ebm_jax.decoders.job import PLAIN, Cost, Decoded, Job
@@ -13,6 +14,8 @@ from ebm_jax.decoders.values import load_head
 from ebm_jax.decoding.sampling import SamplingConfig
 from ebm_jax.errors import UserError
 from ebm_jax.language_model import LanguageModel, open_model
+from ebm_jax.parallel.mesh import MeshConfig, config_of
+from ebm_jax.precision import Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +64,14 @@ class ProxyTuning(_Moved):
             raise UserError(
                 "decoder.expert and decoder.other name two models: the small expert, and what it was tuned from"
             )
-        of = partial(open_model, rows=model.rows)
-        return proxied(model, of(self.expert), of(self.other), self.weight)
+        how = config_of(model.mesh, model.rules), model.network.precision
+        return proxied(model, _opened(self.expert, *how), _opened(self.other, *how), self.weight)
+
+
+@lru_cache(maxsize=2)
+def _opened(name: str, mesh: MeshConfig, precision: Precision) -> LanguageModel:
+    """A model that stays open for the next seed, or another weight: an expert and its base are held, and no more."""
+    return open_model(str(expand(name)), mesh=mesh, precision=precision)
 
 
 @dataclass(frozen=True, kw_only=True)

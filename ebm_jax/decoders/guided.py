@@ -63,11 +63,13 @@ def guided(model: LanguageModel, head: ValueHead, inv_temp: float) -> LanguageMo
     return replace(model, network=network, params={"model": model.params, "head": head})
 
 
+@dataclass(frozen=True)
 class ProxyNetwork:
     """Three networks that read the same tokens; parameters and memories are in their order."""
 
-    def __init__(self, networks: tuple[TransformerLM, TransformerLM, TransformerLM], weight: float) -> None:
-        self.networks, self.weight = networks, weight
+    networks: tuple[TransformerLM, TransformerLM, TransformerLM]
+    """The base, the expert, and what the expert was tuned from."""
+    weight: float
 
     def room(self, rows: int, columns: int) -> Any:
         return [network.room(rows, columns) for network in self.networks]
@@ -90,11 +92,20 @@ def proxied(model: LanguageModel, expert: LanguageModel, other: LanguageModel, w
     """The model moved as a small expert differs from the model that it was tuned from.
 
     Raises:
-      UserError: they do not read and write the same tokens.
+      UserError: they do not read and write the same tokens, or lie on other devices.
     """
     for one in (expert, other):
         if one.tokenizer.fingerprint != model.tokenizer.fingerprint:
             raise UserError(f"{one.name} has another tokenizer than {model.name}: their next tokens cannot be compared")
+        if one.mesh != model.mesh:
+            raise UserError(
+                f"{one.name} is open on another mesh ({_shape(one)}) than {model.name} ({_shape(model)}): open them on one."
+                " A run is opened on the mesh that it was trained on: export it (experiments.export) for another"
+            )
     network: Any = ProxyNetwork((model.network, expert.network, other.network), weight)
     params: Any = [model.params, expert.params, other.params]
     return replace(model, network=network, params=params, name=f"{model.name} + {expert.name} - {other.name}")
+
+
+def _shape(model: LanguageModel) -> str:
+    return ", ".join(f"{axis}={size}" for axis, size in model.mesh.shape.items())

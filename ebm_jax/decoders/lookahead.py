@@ -16,9 +16,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from ebm_jax.decoders.best_of_n import chosen
 from ebm_jax.decoders.engine import Batch
 from ebm_jax.decoders.job import PLAIN, Cost, Decoded, Job
+from ebm_jax.decoders.rewards import Response
+from ebm_jax.decoders.weights import chosen, log_mean
 from ebm_jax.decoding.sampling import SamplingConfig
 from ebm_jax.errors import UserError
 
@@ -60,9 +61,17 @@ class Lookahead:
         return job.grown(job.engine.take(tried, each), step, until)
 
     def _weights(self, job: Job, tried: Batch, before_X: np.ndarray, step: int, until: int) -> np.ndarray:
+        """Log weights ``[P, M]`` of every prompt's candidates.
+
+        Args:
+          tried: the candidates, prompt after prompt: ``X = P M`` responses of at most ``until`` tokens.
+          before_X: tokens in front of the block.
+          step: numbers the draws of rollouts.
+        """
         raise NotImplementedError
 
-    def _final(self, job: Job, batch: Batch, told: list) -> np.ndarray:
+    def _final(self, job: Job, batch: Batch, told: list[Response]) -> np.ndarray:
+        """Rewards ``[P]`` of the responses that are given back, one of every prompt; zeros where none is asked for."""
         raise NotImplementedError
 
 
@@ -90,9 +99,9 @@ class ETS(Lookahead):
     def _weights(self, job: Job, tried: Batch, before_X: np.ndarray, step: int, until: int) -> np.ndarray:
         rolled = self._rolled(job, tried, step, job.engine.horizon)
         log_w = self.inv_temp * job.rewards(rolled, job.told(rolled))
-        return _log_mean(log_w.reshape(len(job.prompts), self.candidates, self.rollouts))
+        return log_mean(log_w.reshape(len(job.prompts), self.candidates, self.rollouts))
 
-    def _final(self, job: Job, batch: Batch, told: list) -> np.ndarray:
+    def _final(self, job: Job, batch: Batch, told: list[Response]) -> np.ndarray:
         return job.rewards(batch, told)
 
 
@@ -129,20 +138,15 @@ class ScalablePower(Lookahead):
         rolled = self._rolled(job, tried, step, min(job.engine.horizon, until + self.ahead))
         future = self._behind(rolled.responses, np.repeat(tried.lengths, self.rollouts))
         log_w = own_PxM[..., None] + future.reshape(*own_PxM.shape, self.rollouts)
-        return _jackknifed(log_w) if self.jackknife and self.rollouts > 1 else _log_mean(log_w)
+        return _jackknifed(log_w) if self.jackknife and self.rollouts > 1 else log_mean(log_w)
 
     def _behind(self, responses, from_X: np.ndarray) -> np.ndarray:
         """``log p^alpha / q`` of all tokens from a place on."""
         each = self.power * np.asarray(responses.log_prior_XxH, np.float64) - np.asarray(responses.log_proposal_XxH)
         return np.where(np.arange(each.shape[-1]) >= from_X[:, None], each, 0).sum(-1)
 
-    def _final(self, job: Job, batch: Batch, told: list) -> np.ndarray:
+    def _final(self, job: Job, batch: Batch, told: list[Response]) -> np.ndarray:
         return np.zeros(batch.rows)
-
-
-def _log_mean(log_w: np.ndarray) -> np.ndarray:
-    top = log_w.max(-1)
-    return top + np.log(np.exp(log_w - top[..., None]).mean(-1))
 
 
 def _jackknifed(log_w_PxMxK: np.ndarray) -> np.ndarray:

@@ -20,11 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ebm_jax import rng
-from ebm_jax.decoders.best_of_n import chosen
 from ebm_jax.decoders.engine import Batch
 from ebm_jax.decoders.job import PLAIN, Cost, Decoded, Job
 from ebm_jax.decoders.moves import Chains, Moves
 from ebm_jax.decoders.rewards import Response
+from ebm_jax.decoders.weights import chosen, effective, log_mean
 from ebm_jax.decoding.markov.acceptance import TargetConfig
 from ebm_jax.decoding.markov.cuts import CutConfig
 from ebm_jax.decoding.sampling import SamplingConfig
@@ -71,7 +71,7 @@ class SMC:
 
     def decode(self, job: Job) -> Decoded:
         """One response of every prompt; ``log`` has ``log_z`` and, block by block, the ``effective`` numbers of particles."""
-        horizon, prompts, number, effective = job.engine.horizon, len(job.prompts), 0, []
+        horizon, prompts, number, counts = job.engine.horizon, len(job.prompts), 0, []
         batch = job.begun(self.particles)
         log_w_PxN, log_z = np.zeros((prompts, self.particles)), np.zeros(prompts)
         gamma_X, log_q_X, reward_X = (np.zeros(batch.rows) for _ in range(3))
@@ -84,11 +84,10 @@ class SMC:
             gamma, log_q = self._gamma(batch, reward_X, until), _sum(batch.responses.log_proposal_XxH)
             log_w_PxN = log_w_PxN + (gamma - gamma_X - (log_q - log_q_X)).reshape(prompts, -1)
             gamma_X, log_q_X = gamma, log_q
-            share = _effective(log_w_PxN) / self.particles
-            effective.append(share * self.particles)
-            if until == horizon or not (again := share < self.threshold).any():
+            counts.append(effective(log_w_PxN))
+            if until == horizon or not (again := counts[-1] / self.particles < self.threshold).any():
                 continue
-            log_z += np.where(again, _log_mean(log_w_PxN), 0)
+            log_z += np.where(again, log_mean(log_w_PxN), 0)
             taken = np.where(again[:, None], _systematic(job, log_w_PxN, number), np.arange(self.particles))
             log_w_PxN = np.where(again[:, None], 0, log_w_PxN)
             rows = (np.arange(prompts)[:, None] * self.particles + taken).reshape(-1)
@@ -101,8 +100,8 @@ class SMC:
             batch, told, reward_X = chains.batch, chains.told, chains.reward_X
             gamma_X, log_q_X = self._gamma(batch, reward_X, until), _sum(batch.responses.log_proposal_XxH)
         picked = np.arange(prompts) * self.particles + chosen(job, log_w_PxN, "pick")
-        log_z += _log_mean(log_w_PxN)
-        return Decoded([told[row] for row in picked], reward_X[picked], {"log_z": log_z, "effective": effective})
+        log_z += log_mean(log_w_PxN)
+        return Decoded([told[row] for row in picked], reward_X[picked], {"log_z": log_z, "effective": counts})
 
     def _power(self, until: int) -> float:
         """alpha_k."""
@@ -132,16 +131,6 @@ class SMC:
 def _sum(log_probs_XxH: jax.Array | None) -> np.ndarray:
     assert log_probs_XxH is not None
     return np.asarray(log_probs_XxH, np.float64).sum(-1)
-
-
-def _effective(log_w_PxN: np.ndarray) -> np.ndarray:
-    w = np.exp(log_w_PxN - log_w_PxN.max(-1, keepdims=True))
-    return w.sum(-1) ** 2 / (w**2).sum(-1)
-
-
-def _log_mean(log_w_PxN: np.ndarray) -> np.ndarray:
-    top = log_w_PxN.max(-1)
-    return top + np.log(np.exp(log_w_PxN - top[:, None]).mean(-1))
 
 
 def _systematic(job: Job, log_w_PxN: np.ndarray, step: int) -> np.ndarray:

@@ -41,6 +41,8 @@ class ValueConfig:
             raise UserError(f"values.target={self.target!r} is not one of rollouts, bellman")
         if self.steps < 1 or self.rows < 1:
             raise UserError(f"values.steps={self.steps} and values.rows={self.rows} must be at least 1")
+        if not self.learning_rate > 0:
+            raise UserError(f"values.learning_rate={self.learning_rate} must be positive")
 
 
 def fit_head(
@@ -53,18 +55,9 @@ def fit_head(
     """A head for responses to prompts, one of each, and the loss of every step ``[steps]``.
 
     Raises:
-      UserError: there are none, or their numbers differ.
+      UserError: there are none, their numbers differ, or the loss is not finite.
     """
-    if not len(prompts) == len(responses) == len(rewards) or not len(prompts):
-        raise UserError(
-            f"{len(prompts)} prompts, {len(responses)} responses and {len(rewards)} rewards: one of each is needed"
-        )
-    width = bucket(max(len(p) + len(r.tokens) for p, r in zip(prompts, responses, strict=True)), model.context)
-    tokens_NxT, own_NxT = np.zeros((len(prompts), width), np.int32), np.zeros((len(prompts), width), bool)
-    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        text = [*prompt, *response.tokens][:width]
-        tokens_NxT[row, : len(text)] = text
-        own_NxT[row, len(prompt) : len(text)] = True
+    tokens_NxT, own_NxT = _packed(model, prompts, responses, rewards)
     size = _width(model)
     head = ValueHead(jnp.zeros(size), jnp.zeros((size, size)))
     optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
@@ -82,7 +75,54 @@ def fit_head(
             picked = (tokens_NxT[rows], own_NxT[rows], np.asarray(rewards, np.float32)[rows])
             head, state, loss = step(head, state, model.params, picked)
             losses.append(loss)
+    if not np.isfinite(losses[-1]):
+        raise UserError(
+            f"the loss is {losses[-1]} after {config.steps} steps: give less than values.learning_rate={config.learning_rate}"
+        )
     return head, np.asarray(losses)
+
+
+def mean_error(
+    head: ValueHead,
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    responses: Sequence[Response],
+    rewards: np.ndarray,
+    rows: int = 32,
+) -> float:
+    """The mean of ``(Q - R)^2`` over all tokens of responses, which any head is judged by, whatever it was fitted to.
+
+    Raises:
+      UserError: there are none, or their numbers differ.
+    """
+    tokens_NxT, own_NxT = _packed(model, prompts, responses, rewards)
+    config, count, total = ValueConfig(), len(prompts), 0.0
+    loss = jax.jit(lambda head, params, *batch: _loss(head, config, model.network, params, *batch))
+    with use(model.mesh, model.rules):
+        for begin in range(0, count, rows):
+            # The last batch is filled with rows of which no token counts.
+            at = np.arange(begin, begin + rows)
+            own = own_NxT[at % count] & (at < count)[:, None]
+            batch = tokens_NxT[at % count], own, np.asarray(rewards, np.float32)[at % count]
+            total += float(loss(head, model.params, *batch)) * own.sum()
+    return total / own_NxT.sum()
+
+
+def _packed(
+    model: LanguageModel, prompts: Sequence[Sequence[int]], responses: Sequence[Response], rewards: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Prompts with their responses, ``[N, T]``, and which tokens are a response's."""
+    if not len(prompts) == len(responses) == len(rewards) or not len(prompts):
+        raise UserError(
+            f"{len(prompts)} prompts, {len(responses)} responses and {len(rewards)} rewards: one of each is needed"
+        )
+    width = bucket(max(len(p) + len(r.tokens) for p, r in zip(prompts, responses, strict=True)), model.context)
+    tokens_NxT, own_NxT = np.zeros((len(prompts), width), np.int32), np.zeros((len(prompts), width), bool)
+    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+        text = [*prompt, *response.tokens][:width]
+        tokens_NxT[row, : len(text)] = text
+        own_NxT[row, len(prompt) : len(text)] = True
+    return tokens_NxT, own_NxT
 
 
 def _loss(
@@ -116,8 +156,9 @@ def _width(model: LanguageModel) -> int:
 
 
 def save_head(path: Path | str, head: ValueHead) -> None:
-    """Writes a head as an ``.npz`` file."""
-    np.savez(path, constant=np.asarray(head.constant_D), mixing=np.asarray(head.mixing_DxD))
+    """Writes a head as an ``.npz`` file, whatever it is called."""
+    with Path(path).open("wb") as file:
+        np.savez(file, constant=np.asarray(head.constant_D), mixing=np.asarray(head.mixing_DxD))
 
 
 def load_head(path: Path | str, model: LanguageModel) -> ValueHead:

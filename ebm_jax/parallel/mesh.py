@@ -10,7 +10,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from ebm_jax.errors import UserError
-from ebm_jax.parallel.rules import BATCH_AXES, MESH_AXES, get_rules
+from ebm_jax.parallel.rules import BATCH_AXES, MESH_AXES, RULES, Rules, get_rules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,18 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     mesh = Mesh(_arrange(sizes, devices), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
     _check_rows(mesh, processes)
     return mesh
+
+
+def config_of(mesh: Mesh, rules: Rules) -> MeshConfig:
+    """The config of a mesh that ``make_mesh`` made, and of its rules.
+
+    Raises:
+      UserError: the rules are no table of ``RULES``.
+    """
+    names = [name for name, table in RULES.items() if table == rules]
+    if not names:
+        raise UserError(f"these rules are not one of {', '.join(RULES)}: {dict(rules)}")
+    return MeshConfig(**{axis: mesh.shape[axis] for axis in MESH_AXES}, rules=names[0])
 
 
 def batch_shards(mesh: Mesh) -> int:

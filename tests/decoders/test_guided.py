@@ -9,20 +9,26 @@ import numpy as np
 import pytest
 from flax import struct
 
+from ebm_jax.decoders import controlled
 from ebm_jax.decoders.best_of_n import BestOfN
 from ebm_jax.decoders.controlled import BlockwiseControl, ControlledDecoding, ProxyTuning
 from ebm_jax.decoders.guided import GuidedNetwork, ProxyNetwork, ValueHead, guided, proxied
+from ebm_jax.decoders.job import engine_for
 from ebm_jax.decoders.rewards import Response
+from ebm_jax.decoders.run import decode
 from ebm_jax.decoders.tokenwise import ARGS
 from ebm_jax.decoders.values import ValueConfig, fit_head, load_head, save_head
 from ebm_jax.errors import UserError
-from ebm_jax.language_model import LanguageModel
+from ebm_jax.evals.tasks.protocol import Prompt
+from ebm_jax.language_model import LanguageModel, open_model
 from ebm_jax.nn.stack import separate_layers
+from ebm_jax.parallel.mesh import MeshConfig, make_mesh
 from ebm_jax.precision import Precision
 from tests import tiny
 from tests.decoders import toy_model
-from tests.decoders.on_toy import expected, law_of, run, worth
+from tests.decoders.on_toy import KEY, expected, law_of, run, worth
 from tests.decoding.markov import toy
+from tests.letters import GOLDEN, letters
 
 PROMPTS = 4000
 BOUND = 2 * expected(PROMPTS)
@@ -87,6 +93,40 @@ def test_models_of_other_tokens_are_refused():
         ControlledDecoding().prepared(toy_model.model())
     with pytest.raises(UserError, match="name two models"):
         ProxyTuning(expert="one").prepared(toy_model.model())
+
+
+def test_models_of_the_same_parts_share_their_programs():
+    """Though each was opened for itself."""
+    parts = [[language_model() for _ in range(3)] for _ in range(2)]
+    one, same = (proxied(*three) for three in parts)
+    other = proxied(*parts[0], weight=0.5)
+    assert one.network == same.network and hash(one.network) == hash(same.network) and one.network != other.network
+    runs = [engine_for(ONE, model, 4, KEY)._run for model in (one, same, other)]
+    assert runs[0] is runs[1] and runs[0] is not runs[2]
+
+
+def test_models_on_other_devices_are_refused():
+    model, far = language_model(), language_model()
+    far = replace(far, name="far", mesh=make_mesh(MeshConfig(data=2)))
+    with pytest.raises(UserError, match=r"far is open on another mesh \(data=2, .*\) than tiny \(data=1, .*export it"):
+        proxied(model, model, far)
+
+
+def test_an_expert_and_its_base_are_opened_once_and_where_the_model_is(tmp_path, monkeypatch):
+    """An expert that is its own base moves nothing."""
+    pytest.importorskip("safetensors")
+    of = lambda name: str(letters(GOLDEN / "llama3_tied", tmp_path / name))
+    mesh, precision, opened = MeshConfig(fsdp=2, data=1, rules="fsdp"), Precision(compute="bfloat16"), []
+    model = open_model(of("model"), mesh=mesh, precision=precision)
+    monkeypatch.setattr(controlled, "open_model", lambda *a, **how: opened.append(open_model(*a, **how)) or opened[-1])
+    method, prompts = ProxyTuning(expert=of("expert"), other=of("base")), [Prompt("h e l l o"), Prompt("a b")]
+    draw = lambda method, seed: decode(model, prompts, method, max_new_tokens=4, seed=seed)
+    for seed in range(2):
+        found = draw(replace(method), seed)
+        assert [s.responses for s in found.samples] == [s.responses for s in draw(ONE, seed).samples]
+    assert [one.name for one in opened] == [method.expert, method.other]
+    for one in opened:
+        assert one.mesh == model.mesh and one.rules == model.rules and one.network == model.network
 
 
 def scores(prefix: tuple[int, ...], weight: float) -> np.ndarray:

@@ -6,7 +6,8 @@ import pytest
 
 from ebm_jax.errors import UserError
 from ebm_jax.parallel import multihost
-from ebm_jax.parallel.mesh import MeshConfig, batch_shards, make_mesh
+from ebm_jax.parallel.mesh import MeshConfig, batch_shards, config_of, make_mesh
+from ebm_jax.parallel.rules import get_rules
 
 
 def test_minus_one_takes_what_is_left():
@@ -17,6 +18,14 @@ def test_minus_one_takes_what_is_left():
 
 def test_smaller_mesh_takes_the_first_devices():
     assert list(make_mesh(MeshConfig(data=2)).devices.flat) == jax.devices()[:2]
+
+
+def test_a_mesh_tells_its_config():
+    mesh, rules = make_mesh(MeshConfig(fsdp=2, tensor=2, rules="fsdp_tp")), get_rules("fsdp_tp")
+    found = config_of(mesh, rules)
+    assert found == MeshConfig(data=2, fsdp=2, tensor=2, rules="fsdp_tp") and make_mesh(found) == mesh
+    with pytest.raises(UserError, match="these rules are not one of ddp, fsdp, fsdp_tp"):
+        config_of(mesh, {**rules, "embed": None})
 
 
 @pytest.mark.parametrize(
