@@ -8,7 +8,7 @@ TESTS ?= tests
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SCRIPTS = $(shell git ls-files '*.sh' 2>/dev/null) .ci/run
+SCRIPTS = $(shell git ls-files '*.sh' '*.sbatch' 2>/dev/null) .ci/run
 
 # Corpora and reference numbers beside the checkout are used when they are there and nothing else is named.
 ifneq ($(wildcard ../shared/data),)
