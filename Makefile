@@ -43,7 +43,7 @@ demo: $(STAMP) ## train Transformer++ and two EBTs on the standard library's sou
 	XLA_FLAGS="$(XLA_FLAGS) $(TWO_DEVICES)" $(BIN)/python -m experiments.demo
 
 test: $(STAMP) ## the default tests
-	$(BIN)/python -m pytest $(TESTS) -m "$(MARK)" -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest $(TESTS) -m "$(MARK)" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 slow: $(STAMP) ## the default tests and the slow ones
 	$(MAKE) test MARK="not heavy"

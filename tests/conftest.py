@@ -4,6 +4,7 @@ All of it is environment, set before JAX is imported, so that programs which a t
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,15 @@ if Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", _CACHE)).is_relative_to(_CAC
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_CACHE / os.environ.get("PYTEST_XDIST_WORKER", "main"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with many long tests come first, so that no worker is left alone with one of them at the end."""
+    cost = Counter[Path]()
+    for item in items:
+        cost[item.path] += 20 if item.get_closest_marker("slow") else 1
+    items.sort(key=lambda item: -cost[item.path])
 
 
 @pytest.fixture

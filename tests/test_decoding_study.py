@@ -97,6 +97,7 @@ def test_a_study_goes_on_where_it_was(folder: Path):
         run_study(study, folder, only=["smc"])
 
 
+@pytest.mark.slow
 def test_benchmarks_are_decoded_and_graded(folder: Path, tmp_path: Path, capsys):
     """What is there is not asked again, and what it cost stays known."""
     methods = {"greedy": BestOfN(samples=1), "ebd": EBD(steps=2, inits=2)}
@@ -141,6 +142,7 @@ def trained(folder: Path, tmp_path: Path) -> Path:
     return config
 
 
+@pytest.mark.slow
 def test_an_inverse_temperature_is_calibrated(trained: Path, capsys):
     assert calibrate.main([str(trained), "samples=6", "targets=0.4,0.9"]) == 0
     text = capsys.readouterr().out
@@ -181,19 +183,18 @@ def told(text: str, row: str) -> list[float]:
     return [float(cell) for cell in line.split("|")[2:-1]]
 
 
+@pytest.mark.slow
 def test_a_value_head_is_fitted_and_decoded_with(trained: Path, tmp_path: Path, capsys):
     out = tmp_path / "of" / "head"
     fit = [str(trained), f"out={out}", "samples=6", "held_out=0.25", "values.steps=60", "values.learning_rate=0.03"]
     assert values.main(fit) == 0
     text = capsys.readouterr().out
     assert "24 responses to 4 prompts, 1 of these held out" in text and out.is_file()
-    nothing, variance, fitted = told(text, "fitted to")
-    assert fitted < variance < nothing
+    variance, fitted = told(text, "fitted to")
+    assert fitted < variance
     # Q is in the units of rewards that were scaled.
     assert values.main([*fit, "scale.scale=10"]) == 0
-    assert told(capsys.readouterr().out, "held out")[:2] == pytest.approx(
-        [x / 100 for x in told(text, "held out")[:2]], abs=1e-4
-    )
+    assert told(capsys.readouterr().out, "held out")[0] == pytest.approx(told(text, "held out")[0] / 100, abs=1e-4)
     assert values.main(fit) == 0
     assert decode.main([str(trained), f"workdir={tmp_path / 'study'}"]) == 0
     plain, moved = read_study(tmp_path / "study").methods

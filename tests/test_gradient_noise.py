@@ -45,6 +45,7 @@ def test_noise_alone_has_no_signal():
     assert np.isnan(found.value) or found.value < 0.1
 
 
+@pytest.mark.slow
 def test_the_first_gradient_is_that_of_the_first_step(tmp_path):
     config = tiny_comparison.run_config(tmp_path, train=TrainConfig(steps=1, batch_size=8, log_every=1, eval_batches=1))
     taken = run_training(config, None)
@@ -57,6 +58,7 @@ def test_the_first_gradient_is_that_of_the_first_step(tmp_path):
         batch_gradients(open_experiment(config), 2)
 
 
+@pytest.mark.slow
 def test_a_comparison_s_methods_are_set_side_by_side(tmp_path, capsys, monkeypatch):
     given = tiny_comparison.comparison(tmp_path, tiny_comparison.begun(tmp_path))
     monkeypatch.setattr(cli, "load_and_call", lambda path, function: given)

@@ -102,6 +102,7 @@ def test_few_programs_serve_many_shapes(folder):
     assert len(writer._programs) == model._score._cache_size() == 1
 
 
+@pytest.mark.slow
 def test_one_device_is_many(model, folder, monkeypatch):
     monkeypatch.setattr(language_model, "CHUNK", 5)  # what goes on from a state gives one of the same places
     mesh = MeshConfig(fsdp=2, tensor=2, rules="fsdp_tp")

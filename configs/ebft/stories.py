@@ -10,9 +10,10 @@ Hardware: 2 CPU cores; the files of $EBM_JAX_DATA.
 from dataclasses import replace
 
 from configs.pretrained import STORIES, stories, tokenizer
-from configs.side_by_side import every_length, side_by_side
+from configs.side_by_side import CONTINUED, every_length, side_by_side
 from ebm_jax.comparison import Comparison
 from ebm_jax.data.config import DataConfig
+from ebm_jax.decoding.anchors import AnchorConfig
 from ebm_jax.evals.continuations import MatchingConfig
 from ebm_jax.evals.perplexity import EvalConfig
 from ebm_jax.experiment import ExperimentConfig
@@ -24,7 +25,7 @@ def get_config() -> Comparison:
     ebft = ExperimentConfig(
         name="stories",
         model=stories(),
-        algorithm=every_length(gamma=1.0),
+        algorithm=replace(every_length(gamma=1.0), anchors=AnchorConfig(places="random", most=8)),
         data=DataConfig(
             source="jsonl:$EBM_JAX_DATA/text_tinystories/stories.jsonl.gz",
             tokenizer=tokenizer(STORIES),
@@ -33,11 +34,15 @@ def get_config() -> Comparison:
             validation_fraction=0.1,
             test_fraction=0.0,
         ),
-        optim=OptimConfig(peak_lr=3e-4, warmup_steps=10, decay_steps=150, b2=0.99, weight_decay=0.0),
-        train=TrainConfig(steps=150, batch_size=8, log_every=10, eval_every=50, eval_batches=8, checkpoint_every=50),
+        optim=OptimConfig(peak_lr=1e-3, warmup_steps=10, decay_steps=100, b2=0.99, weight_decay=0.0),
+        train=TrainConfig(steps=100, batch_size=32, log_every=10, eval_every=50, eval_batches=8, checkpoint_every=50),
         eval=EvalConfig(batch_size=16),
         weights=STORIES,
     )
     compared = side_by_side(ebft, rlvr_lr=1e-4)
     three = {name: compared.methods[name] for name in ("ebft", "sft", "rlvr")}
+    # As many continuations of a step as where rows are fewer.
+    three["rlvr"] = replace(
+        three["rlvr"], algorithm=replace(three["rlvr"].algorithm, anchors=replace(CONTINUED, most=1))
+    )
     return replace(compared, methods=three, matched={}, matching=MatchingConfig())

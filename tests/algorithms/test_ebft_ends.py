@@ -30,6 +30,7 @@ def texts():
     return batch, made
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_texts_that_end_have_the_features_of_what_they_say():
     """Each continuation, sampled or true, as if its end were the last of its tokens."""

@@ -113,6 +113,7 @@ def assert_features(frozen, params, depth=1):
     assert_trees_close(frozen, below, 0)
 
 
+@pytest.mark.slow
 def test_features_are_those_of_the_model_that_the_chain_of_runs_begins_with(runs):
     _, start = runs.begin(ebft(), "tuned")
     assert set(start.state.frozen) == {"features"}

@@ -61,6 +61,7 @@ def test_s1_learns_a_batch_by_heart():
     assert found["nll_step_2"] < 0.05
 
 
+@pytest.mark.slow
 def test_s2_learns_a_batch_by_heart():
     """Noise, random counts and step sizes included; later steps are better than the first, which is not scored."""
     algorithm = tiny.ebt(S2 | {"step_size": 5.0}, conditioning="default", model=MODEL, precision=Precision())

@@ -27,10 +27,10 @@ EXPECTED = expected(CHAINS)
 _CHAINS = {
     "grid": {},
     "length": {"cuts": LENGTH},
-    "multi_try": {"tries": 3, "inits": 1, "steps": 8},
     "prefetched": {"prefetch": 4},
 }
 _MORE_CHAINS = {
+    "multi_try": {"tries": 3, "inits": 1, "steps": 8},
     "horizon": {"cuts": CutConfig(law="horizon"), "steps": 25},
     "entropy": {"cuts": CutConfig(law="scored"), "steps": 25},
     "from_one": {"inits": 1, "steps": 20},
@@ -55,6 +55,7 @@ def test_chains_sample_the_tilted_law(changes):
     assert toy.total_variation(law_of(found), toy.PI) < 2 * EXPECTED
 
 
+@pytest.mark.slow
 def test_steps_drawn_at_once_are_the_same_chain():
     # So great an inverse temperature that most steps are rejected.
     method = replace(TOY, target=TargetConfig(inv_temp=8.0), chains=2, steps=11)
@@ -94,6 +95,7 @@ def test_more_steps_compile_nothing_more():
     assert compiled[0] == compiled[1] <= 2, "one program for the first responses and one for all steps"
 
 
+@pytest.mark.slow
 def test_without_the_cut_s_ratio_they_sample_longer_responses():
     changes = {"chains": CHAINS, "steps": 25, "cuts": LENGTH, "correct_length": False}
     law = law_of(run(replace(TOY, **changes))[0])
@@ -101,6 +103,7 @@ def test_without_the_cut_s_ratio_they_sample_longer_responses():
     assert toy.total_variation(law, biased) < 2 * EXPECTED < 0.1 < toy.total_variation(law, toy.PI)
 
 
+@pytest.mark.slow
 def test_powers_and_tempered_proposals_are_corrected():
     config = replace(
         TOY,
@@ -126,11 +129,13 @@ def test_no_steps_are_the_best_of_the_first():
     assert job.account.steps.sum() == 0 and found.log["trace"] == []
 
 
+@pytest.mark.slow
 def test_a_great_inverse_temperature_finds_the_best_response():
     found, _ = run(replace(TOY, chains=2, inits=3000, steps=20, target=TargetConfig(inv_temp=1e6), cuts=LENGTH))
     assert {response.tokens for response in found.responses} == {toy.RESPONSES[np.argmax(toy.REWARDS)]}
 
 
+@pytest.mark.slow
 def test_prompts_do_not_depend_on_each_other():
     config = replace(TOY, chains=3)
     together, _ = run(config, range(4))
@@ -154,6 +159,7 @@ def test_the_account_is_that_of_the_trace():
     assert found.rewards == pytest.approx([toy.reward(r.tokens) for r in found.responses])
 
 
+@pytest.mark.slow
 def test_the_expected_cost_is_near_the_true_one():
     for changes in ({}, {"cuts": LENGTH}, {"cuts": CutConfig(law="horizon"), "blocks": 4, "grid_from": "horizon"}):
         method = replace(TOY, target=TargetConfig(inv_temp=0.0), steps=20, **changes)
@@ -162,6 +168,7 @@ def test_the_expected_cost_is_near_the_true_one():
         assert job.account.tokens.mean() == pytest.approx(told.tokens, rel=0.25)
 
 
+@pytest.mark.slow
 def test_of_all_that_was_seen_the_most_common_answer():
     found, _ = run(replace(TOY, chains=40, steps=40, output="majority"))
     last, _ = run(replace(TOY, chains=40, steps=40))
@@ -170,6 +177,7 @@ def test_of_all_that_was_seen_the_most_common_answer():
     assert np.mean([text == "1" for text in texts(found)]) > np.mean([text == "1" for text in texts(last)])
 
 
+@pytest.mark.slow
 def test_the_best_state_is_no_worse_than_the_last():
     last, best = (run(replace(TOY, chains=200, output=output))[0] for output in ("last", "best"))
     assert (best.rewards >= last.rewards).all() and (best.rewards > last.rewards).any()

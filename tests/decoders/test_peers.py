@@ -102,7 +102,8 @@ def test_smc_tells_the_normaliser():
     assert np.log(np.mean(np.exp(found.log["log_z"]))) == pytest.approx(toy.FACTS["log Z"], abs=0.02)
 
 
-@pytest.mark.parametrize("ramp", [pytest.param(0, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("ramp", [0, 3])
 def test_power_smc_nears_the_power_law(ramp):
     method = SMC(target=SQUARE, sampling=HALF, particles=64, block=1, ramp=ramp, threshold=0.8)
     assert far(method, SQUARED, reward=None) < BOUND
@@ -136,6 +137,7 @@ def test_the_jackknife_takes_bias_away():
     assert far(few, law, reward=None) < far(replace(few, jackknife=False), law, reward=None)
 
 
+@pytest.mark.slow
 def test_tempered_chains_have_the_tilted_law():
     assert far(Tempering(target=TILT, rungs=3, steps=8), toy.PI) < BOUND
 
@@ -148,6 +150,7 @@ def test_speculative_rejection_finds_nearly_the_best_for_less():
     assert early.log["left"] == [16, 8, 4, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     [

@@ -8,10 +8,6 @@ optimizer's moments, which hold the gradients themselves, are compared as well.
 
 import dataclasses
 import functools
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -29,14 +25,13 @@ from ebm_jax.decoding.anchors import AnchorConfig
 from ebm_jax.decoding.sampling import SamplingConfig
 from ebm_jax.energy.replay import ReplayConfig
 from ebm_jax.energy.schedule import PAPER_S1, S1, S2
-from ebm_jax.experiment import ALGORITHMS, open_run
+from ebm_jax.experiment import ALGORITHMS
 from ebm_jax.models.features import FeatureConfig
 from ebm_jax.models.lora import LoraConfig
 from ebm_jax.models.transformer import TransformerConfig
 from ebm_jax.optim import OptimConfig
 from ebm_jax.parallel.mesh import MeshConfig, make_mesh
 from ebm_jax.precision import Precision
-from ebm_jax.records import read_metrics
 from ebm_jax.rng import root_key
 from ebm_jax.training.checkpoints import Checkpoints
 from ebm_jax.training.config import TrainConfig
@@ -136,15 +131,15 @@ def whole(method):
 
 # The layout with everything in it is quick enough for every day, for the plainest method.
 EVERY_DAY = [("lm", "fsdp_tp 2x2x2, accumulate 2")]
-TUNED, TELLING = ("sft", "reward", "ebft lora"), ("accumulate 4", "fsdp_tp 2x2x2, accumulate 2")
-"""Methods that share their trunk with ``lm``: two layouts tell whether their own parts are cut right."""
+TELLING = ("accumulate 4", "fsdp_tp 2x2x2, accumulate 2")
+"""Two layouts tell whether the parts of a method are cut right; the methods with the most of their own are cut in more ways."""
+CLOSELY = {"lm": LAYOUTS, "s2": (*TELLING, "ddp 8", "fsdp 8"), "ebft": (*TELLING, "fsdp 8"), "ebft lora": TELLING[1:]}
 
 
 def how_often(method, layout):
     if (method, layout) in EVERY_DAY:
         return ()
-    told = TELLING if method.startswith(TUNED) else (*TELLING, "ddp 8", "fsdp 8") if method == "ebft" else LAYOUTS
-    return pytest.mark.slow if layout in told else pytest.mark.heavy
+    return pytest.mark.slow if layout in CLOSELY.get(method, TELLING) else pytest.mark.heavy
 
 
 CASES = [pytest.param(m, layout, marks=how_often(m, layout)) for m in METHODS for layout in LAYOUTS]
@@ -182,6 +177,7 @@ def test_no_array_is_copied_everywhere_to_change_its_layout(method, capfd):
     assert "rematerialization" not in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(tmp_path):
     """S2 with replay: the ring, its place, and all that keys noise come back from the checkpoint."""
 
@@ -208,69 +204,3 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
     assert before + after == expected
     assert int(whole.carry.filled) == REPLAY.capacity
-
-
-def launch_pretrain(config, folder, name, steps, devices, **environment):
-    """The real command on a corpus of its own, in float64."""
-    environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_ENABLE_X64": "1",
-        **environment,
-    }
-    settings = {
-        "data.source": f"text:{folder}/corpus.txt",
-        "data.documents": "blocks",
-        "data.block_chars": 200,
-        "data.cache_dir": folder / "cache",
-        "data.context": 16,
-        "model.width": 16,
-        "optim.eps": 1e-2,
-        "train.steps": steps,
-        "train.log_every": 1,
-        "mesh.fsdp": 2,
-        "mesh.rules": "fsdp",
-    }
-    settings |= dict.fromkeys(("precision.param", "precision.compute", "precision.reduce"), "float64")
-    if "ebft" in config:
-        settings |= {"algorithm.features.dtype": "float64", "model.depth": 2, "algorithm.features.depths": "[1]"}
-    words = [f"{key}={value}" for key, value in settings.items()]
-    command = [sys.executable, "-m", "experiments.pretrain", config, *words, f"workdir={folder}/{name}"]
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
-
-
-def finish(process):
-    _, errors = process.communicate(timeout=500)
-    assert process.returncode == 0, errors[-3000:]
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("config", ["configs/smoke/ebt.py", "configs/ebft/smoke.py"])
-def test_two_processes_are_one(config, tmp_path):
-    pytest.importorskip("tensorflow_datasets")
-    text = "\n".join(f"line {i} of a small text, which says {i * i % 97} and little else" for i in range(300))
-    (tmp_path / "corpus.txt").write_text(text)
-    # Ends after a resume, so that both processes also agree on what they read.
-    for steps in (2, 4):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        common = {"EBM_JAX_COORDINATOR": f"127.0.0.1:{port}", "EBM_JAX_PROCESSES": "2"}
-        numbered = ({**common, "EBM_JAX_PROCESS_ID": str(i)} for i in (0, 1))
-        for process in [launch_pretrain(config, tmp_path, "two", steps, 2, **mine) for mine in numbered]:
-            finish(process)
-    finish(launch_pretrain(config, tmp_path, "one", 4, 4))
-    lines = [read_metrics(tmp_path / name) for name in ("one", "two")]
-    two = [line for line in lines[1] if "loss" in line]
-    one = [line for line in lines[0] if "loss" in line]
-    assert [line["step"] for line in one] == [line["step"] for line in two] == [1, 2, 3, 4]
-    for a, b in zip(one, two, strict=True):
-        mine = ("inner_steps",) if "ebt" in config else ("reward", "duplicates")
-        names = ("loss", "nll", "grad_norm", "param_norm", "tokens", *mine)
-        assert [a[name] for name in names] == pytest.approx([b[name] for name in names], rel=1e-9)
-    assert lines[0][-1] == pytest.approx(lines[1][-1], rel=1e-5), "the evaluation"
-    _, expected, _ = open_run(tmp_path / "one")
-    _, found, step = open_run(tmp_path / "two")
-    assert step == 4
-    assert_trees_close(found, expected, 1e-9)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ebm_jax.decoding.anchors import branches_of, prompt_of, true_continuations
 from ebm_jax.evals.continuations import MatchingConfig, MatchingEvaluator
@@ -33,6 +34,7 @@ def batch_of(number: int) -> dict[str, np.ndarray]:
             "weights": weights, "index": index}  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_loss_of_true_text_from_anywhere_is_that_of_all_other_anchors_texts():
     """Two other anchors' texts as the samples of each: in the mean ``|phi|^2 - <phi_i, phi_j>`` over pairs that differ."""
     batches, key = [batch_of(n) for n in range(2)], jax.random.key(1)

@@ -64,6 +64,7 @@ def tune(folder, workdir, *overrides):
     return train(folder, workdir, *examples, *overrides)
 
 
+@pytest.mark.slow
 def test_adapters_start_resume_and_are_merged_when_opened(folder, capsys):
     run = folder / "lora"
     assert tune(folder, run, *LORA) == 0
@@ -82,6 +83,7 @@ def test_adapters_start_resume_and_are_merged_when_opened(folder, capsys):
     assert json.loads((run / "evaluation.json").read_text())["splits"]["validation"]["nll"][0] > 0
 
 
+@pytest.mark.slow
 def test_a_run_may_begin_with_what_adapters_made(folder, tmp_path, capsys):
     assert tune(folder, tmp_path / "adapted", *LORA) == 0
     _, merged, _ = open_run(tmp_path / "adapted")

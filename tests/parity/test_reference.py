@@ -82,6 +82,7 @@ def build_ebt(options):
     return EBT(config, transformer_config(options), vocab, Precision())
 
 
+@pytest.mark.slow
 def test_ebt(ebt_file):
     """Strict from each stored state; a chain may add the rounding that the steps before it amplified."""
     options, arrays, state, gradients = load(ebt_file)

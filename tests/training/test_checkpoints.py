@@ -172,6 +172,7 @@ def test_full_disk_is_said_and_the_checkpoint_before_is_intact(stored, program, 
     assert restore(folder, program).step == 3
 
 
+@pytest.mark.slow
 def test_saving_does_not_share_memory_with_the_next_step(program, tmp_path):
     """The step donates its state while a checkpoint of it is still being written."""
     config = toy_config(steps=6, checkpoint_every=1, keep=6)

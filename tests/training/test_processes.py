@@ -53,6 +53,7 @@ def whole(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_sigterm_writes_a_checkpoint_and_exits_0(whole, tmp_path):
     process = launch(tmp_path, 8, pause=0.3)
     wait_for_checkpoint(process, tmp_path, 2)
