@@ -149,6 +149,8 @@ def test_an_inverse_temperature_is_calibrated(trained: Path, capsys):
     assert "6 samples of a prompt" in text and "| 0.4 " in text and "inv_temp by acceptance" in text
     with pytest.raises(UserError, match="a reward and a trained model to draw samples of"):
         calibrate.main(["configs/ebd/smoke.py"])
+    with pytest.raises(UserError, match="samples=0 must be at least 1"):
+        calibrate.main([str(trained), "samples=0"])
 
 
 def test_pairs_are_of_true_texts_and_written_ones(folder: Path, tmp_path: Path, capsys):
@@ -173,8 +175,6 @@ def test_pairs_are_of_right_answers_and_wrong_ones(folder: Path, tmp_path: Path,
     asked = {str(example.prompt.text): example.reference for example in make_task("sums").examples()[:3]}
     assert len(rows) == 3 and all(asked[row["prompt"]] == row["chosen"] != row["rejected"] for row in rows)
     assert "0.000 of the attempts are right" in capsys.readouterr().out
-    with pytest.raises(UserError, match="samples=0 must be at least 1"):
-        calibrate.main([str(trained), "samples=0"])
 
 
 def told(text: str, row: str) -> list[float]:
