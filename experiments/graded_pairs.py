@@ -4,14 +4,16 @@ usage: python -m experiments.graded_pairs MODEL task=NAME[=FILE],... out=FILE.js
                                           [seed=0] [max_new_tokens=64] [at_once=64]
 
 The first ``count`` questions of every task are asked ``samples`` times at temperature 1, and at most ``most`` pairs are made
-of each. A question that no attempt solves gives its reference as the right one, where that is one. A row of FILE has prompt,
-chosen and rejected: data.source=pairs:FILE data.examples.prompt={prompt}. Such a classifier is an outcome reward model (Cobbe
-et al. 2021): it never sees the grader, and the questions should be others than those it is used on.
+of each, no two with the same wrong answer. A question that no attempt solves gives its reference as the right one, where that
+is one. A row of FILE has prompt, chosen and rejected: data.source=pairs:FILE data.examples.prompt={prompt}. Such a classifier
+is an outcome reward model (Cobbe et al. 2021): it never sees the grader, and the questions should be others than those it is
+used on.
 """
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +84,8 @@ def _pairs(model: DecodedModel, task: Task, options: PairOptions) -> list[dict[s
         bad = sorted({one.text for one, is_right in zip(made, right, strict=True) if not is_right})
         if not good and example.reference and _worth(task, example, [example.reference])[0]:
             good = [example.reference]
-        for chosen, rejected in zip(rng.permutation(good), rng.permutation(bad)[: options.most], strict=False):
+        # There are often fewer ways to be right than to be wrong.
+        for chosen, rejected in zip(cycle(rng.permutation(good)), rng.permutation(bad)[: options.most]):
             rows.append({"prompt": str(example.prompt.text), "chosen": str(chosen), "rejected": str(rejected)})
     print(f"{task.name}: {np.mean(share):.3f} of the attempts are right")
     return rows

@@ -31,9 +31,9 @@ def get_config() -> ExperimentConfig:
             validation_fraction=0.01,
             test_fraction=0.0,
         ),
-        optim=OptimConfig(peak_lr=3e-3, warmup_steps=100, decay_steps=2000, b2=0.99, weight_decay=0.1),
+        optim=OptimConfig(peak_lr=3e-3, warmup_steps=100, decay_steps=1000, b2=0.99, weight_decay=0.1),
         train=TrainConfig(
-            steps=2000, batch_size=16, log_every=50, eval_every=500, eval_batches=8, checkpoint_every=1000
+            steps=1000, batch_size=16, log_every=50, eval_every=500, eval_batches=8, checkpoint_every=500
         ),
         eval=EvalConfig(batch_size=16),
     )

@@ -24,7 +24,7 @@ def get_config() -> ExperimentConfig:
     return ExperimentConfig(
         name="problems_reward",
         model=code(),
-        algorithm=RewardModelConfig(centering=0.01),
+        algorithm=RewardModelConfig(centering=0.01, language=1.0),
         data=DataConfig(
             source="pairs:runs/ebd/graded.jsonl.gz",
             tokenizer="bytes",
