@@ -3,7 +3,7 @@
 Command:  python -m experiments.decode configs/ebd/problems.py
           after the commands of configs/ebd/problems_reward.py
 Expected: (docs/log.md) puzzles: 0.71 with EBD, 0.54 with greedy decoding; sums: 0.84 and 0.92, or 0.91 with the sharper target.
-Hardware: 2 CPU cores, 10 minutes; nothing but Python itself.
+Hardware: a minute on one CPU core for a method and seed; nothing but Python itself.
 """
 
 from configs.pretrained import PROBLEMS

@@ -4,7 +4,7 @@ Command:  python -m experiments.made_problems out=runs/ebd/problems.jsonl count=
           python -m experiments.pretrain configs/ebd/problems_base.py workdir=runs/ebd/problems_base
           python -m experiments.evaluate runs/ebd/problems_base tasks=sums,countdown
 Expected: 0.088 nats a byte of held-out solutions; 0.92 of the sums and 0.54 of the puzzles by greedy decoding.
-Hardware: 2 CPU cores, 8 minutes; nothing but Python itself.
+Hardware: 2 CPU cores, 10 minutes (0.3 seconds a step); nothing but Python itself.
 """
 
 from configs.pretrained import code
@@ -31,9 +31,9 @@ def get_config() -> ExperimentConfig:
             validation_fraction=0.01,
             test_fraction=0.0,
         ),
-        optim=OptimConfig(peak_lr=3e-3, warmup_steps=100, decay_steps=1000, b2=0.99, weight_decay=0.1),
+        optim=OptimConfig(peak_lr=3e-3, warmup_steps=100, decay_steps=2000, b2=0.99, weight_decay=0.1),
         train=TrainConfig(
-            steps=1000, batch_size=16, log_every=50, eval_every=500, eval_batches=8, checkpoint_every=500
+            steps=2000, batch_size=16, log_every=50, eval_every=500, eval_batches=8, checkpoint_every=1000
         ),
         eval=EvalConfig(batch_size=16),
     )

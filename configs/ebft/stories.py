@@ -25,7 +25,7 @@ def get_config() -> Comparison:
     ebft = ExperimentConfig(
         name="stories",
         model=stories(),
-        algorithm=replace(every_length(gamma=1.0), anchors=AnchorConfig(places="random", most=16)),
+        algorithm=replace(every_length(gamma=3.0), anchors=AnchorConfig(places="random", most=4)),
         data=DataConfig(
             source="jsonl:$EBM_JAX_DATA/text_tinystories/stories.jsonl.gz",
             tokenizer=tokenizer(STORIES),
@@ -34,8 +34,8 @@ def get_config() -> Comparison:
             validation_fraction=0.1,
             test_fraction=0.0,
         ),
-        optim=OptimConfig(peak_lr=5e-4, warmup_steps=10, decay_steps=140, b2=0.99, weight_decay=0.0),
-        train=TrainConfig(steps=140, batch_size=16, log_every=10, eval_every=70, eval_batches=8, checkpoint_every=70),
+        optim=OptimConfig(peak_lr=1e-3, warmup_steps=10, decay_steps=150, b2=0.99, weight_decay=0.0),
+        train=TrainConfig(steps=150, batch_size=32, log_every=10, eval_every=50, eval_batches=8, checkpoint_every=50),
         eval=EvalConfig(batch_size=16),
         weights=STORIES,
     )
@@ -43,6 +43,6 @@ def get_config() -> Comparison:
     three = {name: compared.methods[name] for name in ("ebft", "sft", "rlvr")}
     # As many continuations of a step as where rows are fewer.
     three["rlvr"] = replace(
-        three["rlvr"], algorithm=replace(three["rlvr"].algorithm, anchors=replace(CONTINUED, most=2))
+        three["rlvr"], algorithm=replace(three["rlvr"].algorithm, anchors=replace(CONTINUED, most=1))
     )
     return replace(compared, methods=three, matched={}, matching=MatchingConfig(anchors=4096, per_row=16))
