@@ -22,7 +22,7 @@ from ebm_jax.decoders.best_of_n import BestOfN
 from ebm_jax.decoders.budget import Budget, fitted
 from ebm_jax.decoders.registry import Decoder, size_of
 from ebm_jax.decoders.reward_kinds import ModelReward, energy_reward
-from ebm_jax.decoders.rewards import CallableReward, Response, Reward, ScaleConfig, Scorer, SumReward
+from ebm_jax.decoders.rewards import CallableReward, Response, Reward, ScaleConfig, Scorer, StepReward, SumReward
 from ebm_jax.decoders.run import Output, decode
 from ebm_jax.errors import UserError
 from ebm_jax.evals.tasks.options import TaskOptions
@@ -83,6 +83,10 @@ class RewardChoice:
     """Folder, address or hub name of a model."""
     ending: str | None = None
     """What is asked of a reward model that was trained to be asked (``data.examples.ending``)."""
+    steps: str = ""
+    """What stands between the steps of a response, for a reward that reads beginnings; empty: it reads whole responses."""
+    over: Literal["sum", "least"] = "sum"
+    """What becomes of the rewards of steps."""
     weight: float = 1.0
 
 
@@ -165,10 +169,14 @@ def build_reward(
     choices: Sequence[RewardChoice], prompts: Sequence[Prompt], truths: Sequence[str], rows: int
 ) -> Reward | None:
     """The sum of some rewards; None for none of them."""
-    parts = [(choice.weight, _one(choice, prompts, truths, rows)) for choice in choices]
+    parts = [(choice.weight, _of_steps(choice, _one(choice, prompts, truths, rows))) for choice in choices]
     if not parts:
         return None
     return parts[0][1] if len(parts) == 1 and parts[0][0] == 1 else SumReward(tuple(parts))
+
+
+def _of_steps(choice: RewardChoice, reward: Reward) -> Reward:
+    return StepReward(reward, choice.steps, choice.over) if choice.steps else reward
 
 
 def _one(choice: RewardChoice, prompts: Sequence[Prompt], truths: Sequence[str], rows: int) -> Reward:

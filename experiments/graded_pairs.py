@@ -1,13 +1,17 @@
 """Pairs for a reward model of answers: of a model's own attempts at a task's questions, one that is right and one that is not.
 
 usage: python -m experiments.graded_pairs MODEL task=NAME[=FILE],... out=FILE.jsonl.gz [count=2000] [samples=8] [most=2]
-                                          [seed=0] [max_new_tokens=64] [at_once=64]
+                                          [seed=0] [max_new_tokens=64] [at_once=64] [steps=TEXT]
 
 The first ``count`` questions of every task are asked ``samples`` times at temperature 1, and at most ``most`` pairs are made
 of each, no two with the same wrong answer. A question that no attempt solves gives its reference as the right one, where that
 is one. A row of FILE has prompt, chosen and rejected: data.source=pairs:FILE data.examples.prompt={prompt}. Such a classifier
 is an outcome reward model (Cobbe et al. 2021): it never sees the grader, and the questions should be others than those it is
 used on.
+
+With ``steps``, what stands between the steps of an answer, both texts of a pair end with the first step in which the wrong
+answer leaves the right one that it follows furthest. The classifier of such pairs reads beginnings, which is a process reward
+model whose steps nobody had to label: ``RewardChoice.steps``.
 """
 
 import sys
@@ -23,6 +27,7 @@ from ebm_jax.data.files import write_rows
 from ebm_jax.data.paths import expand
 from ebm_jax.decoders.as_model import DecodedModel
 from ebm_jax.decoders.best_of_n import BestOfN
+from ebm_jax.decoders.rewards import beginnings
 from ebm_jax.errors import UserError
 from ebm_jax.evals.tasks import make_task
 from ebm_jax.evals.tasks.protocol import Completion, Example, Grading, Sample
@@ -44,6 +49,7 @@ class PairOptions:
     seed: int = 0
     max_new_tokens: int = 64
     at_once: int = 64
+    steps: str = ""
 
 
 def main(argv: list[str]) -> int:
@@ -78,17 +84,27 @@ def _pairs(model: DecodedModel, task: Task, options: PairOptions) -> list[dict[s
     )
     rng, rows, share = np.random.default_rng(options.seed), [], []
     for example, made in zip(examples, attempts, strict=True):
-        right = _worth(task, example, [completion.text for completion in made])
-        share.append(np.mean(right))
-        good = sorted({one.text for one, is_right in zip(made, right, strict=True) if is_right})
-        bad = sorted({one.text for one, is_right in zip(made, right, strict=True) if not is_right})
+        solved = _worth(task, example, [completion.text for completion in made])
+        share.append(np.mean(solved))
+        good = sorted({one.text for one, is_right in zip(made, solved, strict=True) if is_right})
+        bad = sorted({one.text for one, is_right in zip(made, solved, strict=True) if not is_right})
         if not good and example.reference and _worth(task, example, [example.reference])[0]:
             good = [example.reference]
         # There are often fewer ways to be right than to be wrong.
-        for chosen, rejected in zip(cycle(rng.permutation(good)), rng.permutation(bad)[: options.most]):
-            rows.append({"prompt": str(example.prompt.text), "chosen": str(chosen), "rejected": str(rejected)})
+        for right, wrong in zip(cycle(rng.permutation(good).tolist()), rng.permutation(bad).tolist()[: options.most]):
+            chosen, rejected = _parted(good, wrong, options.steps) if options.steps else (right, wrong)
+            rows.append({"prompt": str(example.prompt.text), "chosen": chosen, "rejected": rejected})
     print(f"{task.name}: {np.mean(share):.3f} of the attempts are right")
     return rows
+
+
+def _parted(good: Sequence[str], wrong: str, separator: str) -> tuple[str, str]:
+    """The right answer that a wrong one follows furthest, and the wrong one, each to the end of the step where they part."""
+    taken = beginnings(wrong, separator)
+    shared = lambda right: sum(a == b for a, b in zip(beginnings(right, separator), taken, strict=False))
+    right = max(good, key=shared)
+    upto = lambda text: (beginnings(text, separator)[: shared(right) + 1] or [text])[-1]
+    return upto(right), upto(wrong)
 
 
 def _worth(task: Task, example: Example, texts: Sequence[str]) -> list[bool]:

@@ -11,9 +11,18 @@ from configs.ebd.smoke import get_config as smoke
 from ebm_jax.data.files import json_rows, write_rows
 from ebm_jax.decoders.best_of_n import BestOfN
 from ebm_jax.decoders.ebd import EBD
-from ebm_jax.decoding_study import DecodingStudy, PromptsConfig, RewardChoice, read_prompts, run_study
+from ebm_jax.decoders.rewards import Response
+from ebm_jax.decoding_study import (
+    DecodingStudy,
+    PromptsConfig,
+    RewardChoice,
+    build_reward,
+    read_prompts,
+    run_study,
+)
 from ebm_jax.errors import UserError
 from ebm_jax.evals.tasks import make_task
+from ebm_jax.evals.tasks.protocol import Prompt
 from ebm_jax.reporting.decoding import Decoding, markdown, read_study
 from ebm_jax.reporting.numbers import MISSING
 from experiments import calibrate, decode, graded_pairs, values, written_pairs
@@ -173,8 +182,31 @@ def test_pairs_are_of_right_answers_and_wrong_ones(folder: Path, tmp_path: Path,
     assert graded_pairs.main([model, "task=sums", f"out={out}", "count=3", "samples=2", "max_new_tokens=6"]) == 0
     rows = [row for _, row in json_rows(out)]
     asked = {str(example.prompt.text): example.reference for example in make_task("sums").examples()[:3]}
-    assert len(rows) == 3 and all(asked[row["prompt"]] == row["chosen"] != row["rejected"] for row in rows)
+    assert {row["prompt"] for row in rows} == set(asked) and len({tuple(row.items()) for row in rows}) == len(rows) <= 6
+    assert all(asked[row["prompt"]] == row["chosen"] != row["rejected"] for row in rows)
     assert "0.000 of the attempts are right" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("good", "wrong", "expected"),
+    [
+        (["1+2=3 3+4=7"], "1+2=3 3+4=8", ("1+2=3 3+4=7", "1+2=3 3+4=8")),
+        (["1+2=3 3+4=7"], "1+2=4 4+4=8", ("1+2=3", "1+2=4")),
+        (["a x y", "a b c"], "a b d", ("a b c", "a b d")),
+        (["a b"], "a", ("a b", "a")),
+        (["a"], "a b", ("a", "a b")),
+        ([" a b"], "", (" a", "")),
+    ],
+)
+def test_pairs_of_steps_end_where_they_part(good, wrong, expected):
+    assert graded_pairs._parted(good, wrong, " ") == expected
+
+
+def test_a_reward_may_be_of_steps():
+    choice = RewardChoice(kind="length", steps=" ", over="least", weight=2.0)
+    prompt = [Prompt(text="q")]
+    reward = build_reward([choice], prompt, [""], 1)
+    assert reward is not None and reward(prompt, [Response((), "a b c", True)]).tolist() == [-6.0]
 
 
 def told(text: str, row: str) -> list[float]:

@@ -7,7 +7,7 @@ asked for twice in another order, and what is not finite, has the wrong shape or
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -72,6 +72,54 @@ class SumReward:
         return np.sum(
             [weight * np.asarray(part(prompts, responses), np.float64) for weight, part in self.parts], axis=0
         )
+
+
+@dataclass(frozen=True)
+class StepReward:
+    """What a reward says of a response up to the end of every step of it: all of that together, or the least.
+
+    A process reward (Uesato et al. 2022, Lightman et al. 2023) as a function of whole responses, which chains may be guided
+    by: ``sum_k R(s_1 .. s_k)`` or ``min_k R(s_1 .. s_k)``. Beginnings are remembered, since suffixes that are drawn anew share
+    theirs. A response without any step is asked for as it is.
+    """
+
+    reward: Reward
+    separator: str
+    """What stands between steps."""
+    over: Literal["sum", "least"] = "sum"
+    _known: dict[tuple[Prompt, str], float] = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.separator:
+            raise UserError("reward.steps is empty: it must be what stands between the steps of a response")
+        if self.over not in ("sum", "least"):
+            raise UserError(f"reward.over={self.over!r} is not one of sum, least")
+
+    @property
+    def name(self) -> str:
+        return f"{self.over} over steps of {self.reward.name}"
+
+    def __call__(self, prompts: Sequence[Prompt], responses: Sequence[Response]) -> np.ndarray:
+        each = [beginnings(response.text, self.separator) or [response.text] for response in responses]
+        keys = {(p, text): None for p, texts in zip(prompts, each, strict=True) for text in texts}
+        if new := [key for key in keys if key not in self._known]:
+            found = np.asarray(
+                self.reward([p for p, _ in new], [Response((), text, True) for _, text in new]), np.float64
+            )
+            self._known.update(zip(new, found.tolist(), strict=True))
+        of_steps = [[self._known[p, text] for text in texts] for p, texts in zip(prompts, each, strict=True)]
+        return np.array([sum(values) if self.over == "sum" else min(values) for values in of_steps], np.float64)
+
+
+def beginnings(text: str, separator: str) -> list[str]:
+    """A text up to the end of its first step, of its second, and so on; what is empty between separators is no step."""
+    ends, at = [], 0
+    for part in text.split(separator):
+        at += len(part)
+        if part:
+            ends.append(at)
+        at += len(separator)
+    return [text[:end] for end in ends]
 
 
 @dataclass(frozen=True, kw_only=True)

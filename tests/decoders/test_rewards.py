@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from ebm_jax.decoders.rewards import CallableReward, Response, ScaleConfig, Scorer, SumReward
+from ebm_jax.decoders.rewards import CallableReward, Response, ScaleConfig, Scorer, StepReward, SumReward
 from ebm_jax.errors import UserError
 from ebm_jax.evals.tasks.protocol import Prompt
 
@@ -81,3 +81,26 @@ class Misshapen:
 def test_what_is_no_reward_is_named(reward, told):
     with pytest.raises(UserError, match=told):
         ask(Scorer(reward), "a", "bb")
+
+
+def test_a_reward_of_steps_reads_beginnings_once():
+    asked = []
+
+    class Fake:
+        name = "fake"
+
+        def __call__(self, prompts, responses):
+            asked.extend(response.text for response in responses)
+            return np.array([len(response.text) for response in responses], float)
+
+    prompt, texts = Prompt(text="q"), [" 1+2=3 3+4=7", " 1+2=3  3+4=8", "", "one"]
+    responses = [Response((), text, True) for text in texts]
+    assert StepReward(Fake(), " ")([prompt] * 4, responses).tolist() == [6 + 12, 6 + 13, 0, 3]
+    assert asked == [" 1+2=3", " 1+2=3 3+4=7", " 1+2=3  3+4=8", "", "one"]
+    least = StepReward(Fake(), " ", "least")
+    assert least([prompt] * 4, responses).tolist() == [6, 6, 0, 3] and least.name == "least over steps of fake"
+    asked.clear()
+    assert least([prompt], [Response((), " 1+2=3 3+5=8", True)]).tolist() == [6] and asked == [" 1+2=3 3+5=8"]
+    for wrong in ({"separator": ""}, {"separator": " ", "over": "mean"}):
+        with pytest.raises(UserError, match=r"reward\.(steps is empty|over='mean' is not one of sum, least)"):
+            StepReward(Fake(), **wrong)
