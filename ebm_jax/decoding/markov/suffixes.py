@@ -90,9 +90,6 @@ class Suffixes:
         rows cut there stay as they are.
         """
         begun, token_X = self._begun(memory, current, cut_X)
-        # All that can be asked for, at once: a hash in every step of the loop would cost as much as a block of the model.
-        of_row = jax.vmap(lambda key, place: jax.random.uniform(jax.random.fold_in(key, place)), (None, 0))
-        uniform_XxH = jax.vmap(of_row, (0, None))(key_X, jnp.arange(self.horizon))
 
         def goes_on(carry: tuple[Any, ...]) -> Array:
             _, _, made, _ = carry
@@ -103,10 +100,10 @@ class Suffixes:
             logits_XxV, own = self._apply(
                 params, memory.prefix, memory.length_B, own, cut_X, number, token_X, method="regrow"
             )
+            keys = jax.vmap(jax.random.fold_in)(key_X, made.length_X)
             drawable_XxV = filtered(logits_XxV, self._sampling)
             if self._sampling.temperature:
-                at_X = jnp.minimum(made.length_X, self.horizon - 1)
-                drawn_X = choose(drawable_XxV, jnp.take_along_axis(uniform_XxH, at_X[:, None], axis=1)[:, 0])
+                drawn_X = choose(drawable_XxV, jax.vmap(jax.random.uniform)(keys))
             else:
                 drawn_X = jnp.argmax(logits_XxV, -1).astype(jnp.int32)
             going_X = ~made.ended_X & (made.length_X < until)
