@@ -10,8 +10,10 @@ import numpy as np
 from ebm_jax import rng
 from ebm_jax.data.files import json_rows
 from ebm_jax.data.paths import expand
+from ebm_jax.decoders.account import Account
 from ebm_jax.decoders.engine import Engine
-from ebm_jax.decoders.job import Method, engine_for
+from ebm_jax.decoders.job import Decoded, Method, engine_for
+from ebm_jax.errors import UserError
 from ebm_jax.evals.tasks.protocol import Prompt
 from ebm_jax.language_model import LanguageModel, open_model
 from ebm_jax.types import Array
@@ -53,6 +55,34 @@ def asked_of(chain: Method, horizon: int) -> Asked:
 def letters(prompt: Prompt, text: str, complete: bool) -> float:
     """The share of letters e in a text, times ten: a reward that is no part of what is measured."""
     return 10 * text.count("e") / max(1, len(text))
+
+
+def raced(
+    ours: Callable[[], tuple[Decoded, Account]],
+    theirs: Callable[[], list[list[int]]],
+    naive: NaiveModel,
+    recounted: Callable[[Decoded], int],
+    repeats: int,
+) -> tuple[dict[str, Any], Decoded]:
+    """The figures of chains against the same without a cache, and what ours decoded.
+
+    Raises:
+      UserError: the two do not draw the same tokens.
+    """
+    (found, account), other = ours(), theirs()
+    same = np.mean([list(response.tokens) == text for response, text in zip(found.responses, other, strict=True)])
+    if same < 1 or naive.tokens != account.tokens.sum():
+        raise UserError(f"the two ways agree on {same:.0%} of the responses: they do not run the same chains")
+    seconds, drawn = timed(ours, theirs, repeats), int(account.tokens.sum())
+    return {
+        "speedup": seconds["theirs"] / seconds["ours"],
+        "tokens": drawn,
+        "tokens_expected": recounted(found),
+        "reward_calls": int(account.reward_calls.sum()),
+        "tokens_per_s": drawn / seconds["ours"],
+        "tokens_per_s_naive": drawn / seconds["theirs"],
+        "accepted": float(account.accepted.sum() / account.steps.sum()),
+    }, found
 
 
 def timed(ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int) -> dict[str, float]:

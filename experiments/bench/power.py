@@ -11,8 +11,7 @@ import numpy as np
 from ebm_jax.decoders.account import Account
 from ebm_jax.decoders.job import Decoded, Job
 from ebm_jax.decoders.power import PowerSampling
-from ebm_jax.errors import UserError
-from experiments.bench.decoding import asked_of, timed
+from experiments.bench.decoding import asked_of, raced
 from experiments.bench.naive_decoding import power
 
 CHAIN = PowerSampling(block=32, steps=4)
@@ -31,20 +30,7 @@ def run(repeats: int = 3) -> dict[str, Any]:
         naive.tokens = 0
         return [power(naive, key, number, prompt, CHAIN).tokens for number, prompt in enumerate(tokens)]
 
-    (found, account), other = ours(), theirs()
-    same = np.mean([list(response.tokens) == text for response, text in zip(found.responses, other, strict=True)])
-    if same < 1 or naive.tokens != account.tokens.sum():
-        raise UserError(f"the two ways agree on {same:.0%} of the responses: they do not run the same chains")
-    seconds, drawn = timed(ours, theirs, repeats), int(account.tokens.sum())
-    return {
-        "speedup": seconds["theirs"] / seconds["ours"],
-        "tokens": drawn,
-        "tokens_expected": recounted(found),
-        "reward_calls": int(account.reward_calls.sum()),
-        "tokens_per_s": drawn / seconds["ours"],
-        "tokens_per_s_naive": drawn / seconds["theirs"],
-        "accepted": float(account.accepted.sum() / account.steps.sum()),
-    }
+    return raced(ours, theirs, naive, recounted, repeats)[0]
 
 
 def recounted(found: Decoded) -> int:
