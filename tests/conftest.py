@@ -10,12 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from ebm_jax import huge_pages
+
 _DEVICES = "--xla_force_host_platform_device_count"
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if _DEVICES not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}=8".strip()
 os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+# Of use to workers and to programs that tests start, which begin with it.
+os.environ.update(huge_pages.asking(os.environ) or {})
 # JAX writes cache entries in place, so two workers must not share a folder; a worker inherits its parent's choice.
 _CACHE = Path(__file__).parents[1] / ".jax_cache"
 if Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", _CACHE)).is_relative_to(_CACHE):

@@ -24,6 +24,7 @@ LAYERS = (
         "describe",
         "records",
         "algorithm",
+        "huge_pages",
     ),
     ("parallel", "accounting"),
     ("nn", "optim", "data", "grading"),
