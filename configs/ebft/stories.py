@@ -41,10 +41,8 @@ def get_config() -> Comparison:
     )
     compared = side_by_side(ebft, rlvr_lr=1e-4)
     three = {name: compared.methods[name] for name in ("ebft", "sft", "rlvr")}
-    # As many continuations of a step as where rows are fewer.
-    three["rlvr"] = replace(
-        three["rlvr"], algorithm=replace(three["rlvr"].algorithm, anchors=replace(CONTINUED, most=1))
-    )
+    # As many continuations of a step as EBFT's, of fewer rows: it learns nothing from what is not continued.
+    three["rlvr"] = replace(three["rlvr"], train=replace(ebft.train, batch_size=8))
     return replace(
         compared,
         methods=three,
