@@ -111,6 +111,10 @@ class Algorithm:
 
     def meet(self, data: Any) -> None:
         """Shown the run's data once, before anything runs: its tokenizer, and what completions are checked against."""
+        self.end_at(data.tokenizer.eos_id)
+
+    def end_at(self, eos_id: int | None) -> None:
+        """Told the tokenizer's end-of-text token, before anything is traced; by itself where there is no data."""
 
     @property
     def deploys_frozen(self) -> bool:

@@ -18,19 +18,21 @@ from types import ModuleType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from ebm_jax.describe import describe
-from ebm_jax.errors import UserError
+from ebm_jax.errors import LostProcessError, UserError
 from ebm_jax.overrides import override
 
 C = TypeVar("C")
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _USAGE = """\
-usage: {program} CONFIG [key=value ...] [workdir=DIR]
+usage: {program} CONFIG [key=value ...] [workdir=DIR] [distributed=HOW]
        {program} [CONFIG] --help
 
   CONFIG       a Python file with get_config(), as in configs/smoke/ebt.py
   key=value    sets one key of the config; later ones win
   workdir=DIR  where the run lives, and from where it resumes when it is already there
+  distributed=HOW  how the processes of a run find each other: env (EBM_JAX_COORDINATOR, _PROCESSES, _PROCESS_ID; one process
+               where they are not set), auto (TPU pods, Slurm and others by themselves), slurm, off
 
 examples:
   {program} configs/smoke/ebt.py
@@ -55,6 +57,8 @@ class Command(Generic[C]):
     config_path: Path
     overrides: tuple[str, ...]
     workdir: Path | None
+    distributed: str | None = None
+    """How processes find each other (``parallel.processes.initialize``)."""
 
 
 def main(run: Callable[[list[str]], int | None], argv: Sequence[str] | None = None) -> int:
@@ -65,6 +69,11 @@ def main(run: Callable[[list[str]], int | None], argv: Sequence[str] | None = No
     """
     try:
         return run(list(sys.argv[1:] if argv is None else argv)) or 0
+    except LostProcessError as error:
+        # Not by the interpreter's own way out, on which JAX waits for the process that is gone.
+        _fail(str(error), error.exit_status)
+        sys.stdout.flush()
+        os._exit(error.exit_status)
     except UserError as error:
         return _fail(str(error), errno.ENOSPC if disk_full(error) else error.exit_status)
     except KeyboardInterrupt:
@@ -102,7 +111,7 @@ def arguments(argv: Sequence[str], options: Sequence[str] = ("workdir",), flags:
 
 def parse(argv: Sequence[str], config_class: type[C], about: str | None = None) -> Command[C]:
     """The command of an experiment that takes one config; ``--help`` prints ``about`` and every key and exits 0."""
-    parts = arguments(argv)
+    parts = arguments(argv, options=("workdir", "distributed"))
     if len(parts.positionals) > 1:
         raise UserError(f"one config file is expected, not {len(parts.positionals)}: {', '.join(parts.positionals)}")
     path = Path(parts.positionals[0]) if parts.positionals else None
@@ -113,7 +122,7 @@ def parse(argv: Sequence[str], config_class: type[C], about: str | None = None) 
         raise UserError(f"no config file given: {_program()} CONFIG [key=value ...] (more with --help)")
     config = override(load_config(path, config_class), parts.overrides)
     workdir = Path(parts.options["workdir"]) if parts.options.get("workdir") else None
-    return Command(config, path, tuple(parts.overrides), workdir)
+    return Command(config, path, tuple(parts.overrides), workdir, parts.options.get("distributed"))
 
 
 def load_config(path: Path | str, config_class: type[C]) -> C:

@@ -11,3 +11,10 @@ class NonFiniteError(UserError):
     """A training step produced NaN or infinity; the last good state is kept."""
 
     exit_status = 3
+
+
+class LostProcessError(UserError):
+    """Another process of the run is gone; the same command on all hosts goes on from the newest checkpoint."""
+
+    exit_status = 75
+    """That of a failure which may not come again (``EX_TEMPFAIL``)."""

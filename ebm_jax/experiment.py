@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from ebm_jax import rng
 from ebm_jax.accounting.flops import training_flops
@@ -123,8 +124,7 @@ class Experiment:
 
     def training_flops(self) -> float:
         """Model FLOPs of one optimizer step, the inner descent included."""
-        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.program.abstract.variables)
-        return training_flops(self.algorithm, abstract, self.program.spec.batch())
+        return step_flops(self.program)
 
     def parameters(self) -> int:
         """Trained scalars, vocabulary matrices included."""
@@ -152,11 +152,36 @@ def open_experiment(config: ExperimentConfig, devices: Sequence[jax.Device] | No
         raise UserError(f"vocab_size={vocab_size}: {config.data.tokenizer} has {tokens} tokens; leave it out")
     algorithm = build_algorithm(config, vocab_size)
     algorithm.meet(data)
+    return Experiment(config, data, algorithm, _program(config, algorithm, vocab_size, mesh))
+
+
+def open_program(config: ExperimentConfig, devices: Sequence[jax.Device] | None = None) -> Program:
+    """The program of ``open_experiment`` without its data, for looking at what would run.
+
+    Raises:
+      UserError: ``vocab_size`` is not set, and there is no tokenizer to ask for it.
+    """
+    mesh = make_mesh(config.mesh, devices)
+    try:
+        vocab_size = config.vocab_size or open_tokenizer(config.data.tokenizer).vocab_size
+    except UserError as error:
+        raise UserError(f"{error} (or say how many tokens there are: vocab_size=NUMBER)") from error
+    algorithm = build_algorithm(config, vocab_size)
+    algorithm.end_at(0)
+    return _program(config, algorithm, vocab_size, mesh)
+
+
+def _program(config: ExperimentConfig, algorithm: Algorithm, vocab_size: int, mesh: Mesh) -> Program:
     spec = BatchSpec(batch_size=config.train.batch_size, context=config.data.context, vocab_size=vocab_size)
-    program = build_program(
+    return build_program(
         algorithm=algorithm, spec=spec, optim=config.optim, config=config.train, mesh=mesh, rules=config.mesh.rules
     )
-    return Experiment(config, data, algorithm, program)
+
+
+def step_flops(program: Program) -> float:
+    """Model FLOPs of one optimizer step, the inner descent included."""
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), program.abstract.variables)
+    return training_flops(program.algorithm, abstract, program.spec.batch())
 
 
 def run_training(config: ExperimentConfig, workdir: Path | None, argv: Sequence[str] = ()) -> TrainResult:

@@ -127,10 +127,11 @@ class Reward:
 
     @cached_property
     def _score(self) -> Any:
-        return jax.jit(partial(_score, self.network))
+        return jax.jit(partial(score_rows, self.network))
 
 
-def _score(network: RewardTransformer, params: Params, batch: Mapping[str, Array]) -> Array:
+def score_rows(network: RewardTransformer, params: Params, batch: Mapping[str, Array]) -> Array:
+    """The rewards ``[B]`` of rows of ``inputs``, ``positions``, ``segments`` ``[B, T]``, each one text and padding."""
     rows = (batch["inputs"], batch["positions"], batch["segments"])
     return cast(Array, network.apply({"params": params}, *rows, method="of_rows"))
 

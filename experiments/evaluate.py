@@ -31,14 +31,15 @@ from ebm_jax.experiment import open_run
 from ebm_jax.language_model import open_model
 from ebm_jax.overrides import override
 from ebm_jax.parallel.mesh import MeshConfig
-from ebm_jax.parallel.multihost import initialize, is_main
+from ebm_jax.parallel.multihost import is_main
+from ebm_jax.parallel.processes import initialize
 from ebm_jax.precision import Precision
 from ebm_jax.records import RUN
 from ebm_jax.training.record import write_json
 
 
 def main(argv: list[str]) -> int:
-    parts = cli.arguments(argv, options=("checkpoint", "tasks", "judge", "out", "dtype"))
+    parts = cli.arguments(argv, options=("checkpoint", "tasks", "judge", "out", "dtype", "distributed"))
     if "--help" in parts.flags:
         print(__doc__)
         return 0
@@ -51,7 +52,7 @@ def main(argv: list[str]) -> int:
     workdir = Path(parts.positionals[0])
     options = override(EvaluationOptions(), parts.overrides)
     checkpoint = _step(parts.options)
-    initialize()
+    initialize(parts.options.get("distributed"))
     experiment, params, step = open_run(workdir, checkpoint)
     record = evaluate_run(experiment, params, step, options)
     if is_main():

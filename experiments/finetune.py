@@ -22,14 +22,15 @@ from ebm_jax.comparison import Comparison, run_comparison
 from ebm_jax.errors import NonFiniteError, UserError
 from ebm_jax.experiment import ExperimentConfig, run_training
 from ebm_jax.overrides import override, split_assignment
-from ebm_jax.parallel.multihost import initialize, is_main
+from ebm_jax.parallel.multihost import is_main
+from ebm_jax.parallel.processes import initialize, naming_the_missing
 from ebm_jax.reporting.finetuning import read_comparison
 from ebm_jax.reporting.finetuning_text import markdown
 from ebm_jax.training.record import write_atomically
 
 
 def main(argv: list[str]) -> int:
-    parts = cli.arguments(argv, options=("workdir", "only"))
+    parts = cli.arguments(argv, options=("workdir", "only", "distributed"))
     if "--help" in parts.flags:
         print(__doc__)
         return 0
@@ -40,8 +41,9 @@ def main(argv: list[str]) -> int:
         if "only" in parts.options:
             raise UserError(f"only= goes with a comparison: {parts.positionals[0]} is one run")
         config = override(found, parts.overrides)
-        initialize()
-        run_training(config, Path(parts.options.get("workdir") or f"runs/{config.name}"), argv)
+        initialize(parts.options.get("distributed"))
+        with naming_the_missing():
+            run_training(config, Path(parts.options.get("workdir") or f"runs/{config.name}"), argv)
         return 0
     if not isinstance(found, Comparison):
         raise UserError(
@@ -50,8 +52,9 @@ def main(argv: list[str]) -> int:
     comparison = changed(found, parts.overrides)
     workdir = Path(parts.options.get("workdir") or f"runs/{comparison.name}")
     only = [name for name in parts.options.get("only", "").split(",") if name]
-    initialize()
-    outcome = run_comparison(comparison, workdir, argv, only)
+    initialize(parts.options.get("distributed"))
+    with naming_the_missing():
+        outcome = run_comparison(comparison, workdir, argv, only)
     if is_main() and not outcome.stopped:
         text = markdown(read_comparison(workdir))
         write_atomically(workdir / "report.md", text)

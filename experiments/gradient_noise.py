@@ -16,7 +16,8 @@ from ebm_jax.comparison import Comparison
 from ebm_jax.errors import UserError
 from ebm_jax.experiment import open_experiment
 from ebm_jax.gradient_noise import Efficiency, batch_gradients, efficiencies
-from ebm_jax.parallel.multihost import initialize, is_main
+from ebm_jax.parallel.multihost import is_main
+from ebm_jax.parallel.processes import initialize
 from ebm_jax.reporting.markdown import markdown_table
 from ebm_jax.reporting.numbers import si
 from experiments.finetune import changed
@@ -25,7 +26,7 @@ BATCHES = "32"
 
 
 def main(argv: list[str]) -> int:
-    parts = cli.arguments(argv, options=("batches", "only"))
+    parts = cli.arguments(argv, options=("batches", "only", "distributed"))
     if "--help" in parts.flags:
         print(__doc__)
         return 0
@@ -43,7 +44,7 @@ def main(argv: list[str]) -> int:
     asked = parts.options.get("batches", BATCHES)
     if not asked.isdecimal():
         raise UserError(f"batches={asked!r} must be a whole number")
-    initialize()
+    initialize(parts.options.get("distributed"))
     gradients, flops = {}, {}
     for name in names:
         experiment = open_experiment(methods[name])

@@ -10,14 +10,15 @@ from pathlib import Path
 
 from ebm_jax import cli
 from ebm_jax.experiment import ExperimentConfig, run_training
-from ebm_jax.parallel.multihost import initialize
+from ebm_jax.parallel.processes import initialize, naming_the_missing
 
 
 def main(argv: list[str]) -> int:
     command = cli.parse(argv, ExperimentConfig, __doc__)
-    initialize()
+    initialize(command.distributed)
     workdir = command.workdir or Path("runs") / command.config.name
-    run_training(command.config, workdir, argv)
+    with naming_the_missing():
+        run_training(command.config, workdir, argv)
     return 0
 
 

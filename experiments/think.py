@@ -21,14 +21,15 @@ from ebm_jax.algorithms.ebt import EBT
 from ebm_jax.errors import UserError
 from ebm_jax.experiment import open_run
 from ebm_jax.overrides import override
-from ebm_jax.parallel.multihost import initialize, is_main
+from ebm_jax.parallel.multihost import is_main
+from ebm_jax.parallel.processes import initialize
 from ebm_jax.records import THINKING, UNCERTAINTY
 from ebm_jax.study import ThinkingStudy, thinking_record, uncertainty_record
 from ebm_jax.training.record import write_json
 
 
 def main(argv: list[str]) -> int:
-    parts = cli.arguments(argv, options=("iterations",))
+    parts = cli.arguments(argv, options=("iterations", "distributed"))
     if "--help" in parts.flags:
         print(__doc__)
         return 0
@@ -38,7 +39,7 @@ def main(argv: list[str]) -> int:
     if not iterations.isdigit():
         raise UserError(f"iterations={iterations!r} is not a number of inner steps")
     study = override(ThinkingStudy(), parts.overrides)
-    initialize()
+    initialize(parts.options.get("distributed"))
     experiment, params, step = open_run(workdir)
     record = thinking_record(experiment, params, step, workdir, study)
     if is_main():

@@ -68,7 +68,7 @@ check() { # check DEVICES
     EBM_JAX_COORDINATOR=auto "$VENV/bin/python" - "$1" <<'PYTHON'
 import sys
 
-from ebm_jax.parallel.multihost import initialize
+from ebm_jax.parallel.processes import initialize
 
 initialize()
 import jax

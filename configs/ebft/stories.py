@@ -2,8 +2,8 @@
 
 Command:  python -m experiments.finetune configs/ebft/stories.py
           SFT of as many FLOPs, by the report's figures: only=sft sft.train.steps=N sft.optim.decay_steps=N
-Expected: 18 minutes; EBFT lowers cross-entropy by 0.022 and the feature-matching loss by 0.005 [0.002, 0.008] in the mean of
-          lengths; RLVR raises them by 0.088 and 0.014. docs/log.md tells what other settings gave.
+Expected: 13 minutes; EBFT lowers cross-entropy by 0.022 and the feature-matching loss by 0.005 [0.002, 0.008] in the mean of
+          lengths; RLVR raises them by 0.074 and 0.012. docs/log.md tells what other settings gave.
 Hardware: 2 CPU cores; the files of $EBM_JAX_DATA.
 """
 

@@ -21,6 +21,8 @@ class Chip:
     hbm_bytes_per_second: float
     ici_bytes_per_second: float
     """Over all links to other chips of the slice, both directions together."""
+    dcn_bytes_per_second: float
+    """To other slices, its part of its host's network; 0 where none is published."""
     cores: int
     """What the number in an accelerator type counts, for each chip: 2 for TensorCores, 1 for chips."""
     gke_accelerator: str
@@ -47,6 +49,7 @@ CHIPS: dict[str, Chip] = {
             hbm_bytes=32 * 2**30,
             hbm_bytes_per_second=1228e9,
             ici_bytes_per_second=600e9,  # twice the figure for one direction, the only one published
+            dcn_bytes_per_second=0.0,
             cores=2,
             gke_accelerator="tpu-v4-podslice",
             runtime_version="tpu-ubuntu2204-base",
@@ -57,6 +60,7 @@ CHIPS: dict[str, Chip] = {
             hbm_bytes=16 * 2**30,
             hbm_bytes_per_second=819e9,
             ici_bytes_per_second=400e9,
+            dcn_bytes_per_second=3.125e9,
             cores=1,
             gke_accelerator="tpu-v5-lite-podslice",
             runtime_version="v2-alpha-tpuv5-lite",
@@ -67,6 +71,7 @@ CHIPS: dict[str, Chip] = {
             hbm_bytes=95 * 2**30,
             hbm_bytes_per_second=2765e9,
             ici_bytes_per_second=1200e9,
+            dcn_bytes_per_second=6.25e9,
             cores=2,
             gke_accelerator="tpu-v5p-slice",
             runtime_version="v2-alpha-tpuv5",
@@ -77,6 +82,7 @@ CHIPS: dict[str, Chip] = {
             hbm_bytes=32 * 2**30,
             hbm_bytes_per_second=1638e9,
             ici_bytes_per_second=800e9,
+            dcn_bytes_per_second=12.5e9,
             cores=1,
             gke_accelerator="tpu-v6e-slice",
             runtime_version="v2-alpha-tpuv6e",

@@ -113,8 +113,8 @@ class PolicyGradient(SFT):
         self.config, self.vocab_size = config, vocab_size
         self.end: int | None = None
 
-    def meet(self, data: Any) -> None:
-        self.end = data.tokenizer.eos_id
+    def end_at(self, eos_id: int | None) -> None:
+        self.end = eos_id
         if self.config.end == "mask_after" and self.end is None:
             raise UserError(
                 "algorithm.end=mask_after: this tokenizer has no end-of-text token; set algorithm.end=ignore"

@@ -20,7 +20,8 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from ebm_jax.errors import UserError
-from ebm_jax.parallel.multihost import any_process, barrier, is_main
+from ebm_jax.parallel.multihost import any_process, is_main
+from ebm_jax.parallel.processes import barrier
 from ebm_jax.training.state import TrainState
 from ebm_jax.types import Params, PyTree
 

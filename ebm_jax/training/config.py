@@ -28,6 +28,9 @@ class TrainConfig:
     keep_best: str | None = None
     """Name of an evaluation metric; the checkpoint where it was best is kept as well."""
     keep_best_mode: Literal["min", "max"] = "min"
+    hang_seconds: float = 1800.0
+    """After so long without the end of a step, an evaluation or a checkpoint, the stacks of all threads are written to stderr
+    (``parallel.watchdog``); 0 never. The first step compiles."""
     profile_steps: tuple[int, int] | None = None
     """First step of a profiler trace, and the step before which it ends."""
 
@@ -35,7 +38,7 @@ class TrainConfig:
         for field in ("steps", "batch_size", "accumulate", "keep"):
             if getattr(self, field) < 1:
                 raise UserError(f"train.{field}={getattr(self, field)} must be at least 1")
-        for field in ("log_every", "eval_every", "eval_batches", "checkpoint_every"):
+        for field in ("log_every", "eval_every", "eval_batches", "checkpoint_every", "hang_seconds"):
             if getattr(self, field) < 0:
                 raise UserError(f"train.{field}={getattr(self, field)} must not be negative; 0 turns it off")
         if any(step < 1 for step in self.checkpoint_at):

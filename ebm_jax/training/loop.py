@@ -29,6 +29,7 @@ from ebm_jax.algorithm import Algorithm
 from ebm_jax.errors import NonFiniteError, UserError
 from ebm_jax.parallel.multihost import is_main, to_global
 from ebm_jax.parallel.rules import use
+from ebm_jax.parallel.watchdog import Watchdog
 from ebm_jax.rng import at_step
 from ebm_jax.training.checkpoints import Checkpoints
 from ebm_jax.training.config import TrainConfig
@@ -110,6 +111,7 @@ def train(
         stream.restore(start.data)
     with use(program.mesh, program.rules), StopSignals() as signals, contextlib.ExitStack() as cleanup:
         run = _Run(program, config, checkpoints, writer, progress, meter or Meter(devices=program.mesh.size))
+        watchdog = cleanup.enter_context(Watchdog(config.hang_seconds))
         if progress is not None:
             cleanup.callback(progress.close)
         if checkpoints is not None:
@@ -122,14 +124,17 @@ def train(
             ending = step == config.steps or run.stopping
             with run.meter.paused():
                 if evaluate is not None and not evaluated and run.evaluation_due(step):
+                    watchdog.beat(f"evaluating at step {step}")
                     run.drain()
                     run.evaluate(evaluate, state, step)
                     evaluated = True
                 if checkpoints is not None and not saved and (ending or run.checkpoint_due(step)):
+                    watchdog.beat(f"writing the checkpoint of step {step}")
                     run.drain()
                     run.checkpoint(state, step, start.meta, stream.state(), evaluated)
             if ending:
                 break
+            watchdog.beat(f"making step {step + 1}")
             profiler.before(step, state)
             batch = _next_batch(stream, step)
             batch = _prepare(program.algorithm, state, batch, key, step)

@@ -31,6 +31,7 @@ MAY_CHANGE = frozenset(
         "train.keep",
         "train.keep_best",
         "train.keep_best_mode",
+        "train.hang_seconds",
         "train.profile_steps",
         "eval",
         "mesh",

@@ -7,7 +7,8 @@ import numpy as np
 
 from ebm_jax.parallel import rules
 from ebm_jax.parallel.mesh import MeshConfig, make_mesh
-from ebm_jax.parallel.multihost import initialize, is_main, to_global
+from ebm_jax.parallel.multihost import is_main, to_global
+from ebm_jax.parallel.processes import initialize
 
 
 def main(file: str) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ebm_jax.errors import UserError
-from ebm_jax.parallel import multihost
+from ebm_jax.parallel import multihost, processes
 from ebm_jax.parallel.mesh import MeshConfig, batch_shards, config_of, make_mesh
 from ebm_jax.parallel.rules import get_rules
 
@@ -55,19 +55,19 @@ def test_rows_are_split_over_data_and_fsdp():
 
 
 def test_one_process_needs_nobody(monkeypatch):
-    for name in multihost.ENVIRONMENT:
+    for name in processes.ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
-    assert multihost.initialize() is False
+    assert processes.initialize() is False
     assert multihost.is_main() and multihost.any_process(True) and not multihost.any_process(False)
-    multihost.barrier("alone")
+    processes.barrier("alone")
 
 
 def test_half_a_cluster_is_an_error(monkeypatch):
     monkeypatch.setenv("EBM_JAX_PROCESSES", "2")
     with pytest.raises(UserError, match="needs all of EBM_JAX_COORDINATOR"):
-        multihost.initialize()
+        processes.initialize()
     monkeypatch.setenv("EBM_JAX_PROCESS_ID", "x")
     with pytest.raises(UserError, match="EBM_JAX_PROCESS_ID='x' is not a whole number"):
-        multihost.initialize("127.0.0.1:1")
+        processes.initialize(coordinator="127.0.0.1:1")
     with pytest.raises(UserError, match=r"must lie in 0\.\.1"):
-        multihost.initialize("127.0.0.1:1", process_id=2)
+        processes.initialize(coordinator="127.0.0.1:1", process_id=2)

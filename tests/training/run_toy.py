@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from ebm_jax.parallel.mesh import MeshConfig
-from ebm_jax.parallel.multihost import initialize, is_main
+from ebm_jax.parallel.multihost import is_main
+from ebm_jax.parallel.processes import initialize
 from ebm_jax.rng import root_key
 from ebm_jax.training.checkpoints import Checkpoints
 from ebm_jax.training.loop import train

@@ -1,0 +1,316 @@
+"""What a compiled program does on one chip: matrix FLOPs, bytes of main memory, collectives; loops as often as they run.
+
+XLA's own analysis counts the body of a loop once. Here the printed program is read: every computation is costed by itself, and
+counted as often as it is called, a loop's body by the number of turns that the compiler found. Only matrix products and
+convolutions count as FLOPs. Bytes are what instructions read and write in main memory: whole operands and results, of slices
+and updates only what they touch.
+"""
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from ebm_jax.dryrun.hlo import Computation, Instruction, Module
+
+COLLECTIVES = (
+    "all-gather",
+    "all-reduce",
+    "reduce-scatter",
+    "all-to-all",
+    "ragged-all-to-all",
+    "collective-permute",
+    "collective-broadcast",
+)
+_FREE = {
+    *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "add-dependency", "iota"),
+    *("partition-id", "replica-id", "domain", "opt-barrier", "while", "conditional", "call"),
+}
+"""Instructions that move nothing themselves."""
+_SLICES = {"dynamic-slice", "slice", "gather"}
+
+
+@dataclass(frozen=True)
+class Collective:
+    """A transfer between the chips of a group."""
+
+    kind: str
+    group: tuple[int, ...]
+    """The first of its groups, as places in the flattened mesh."""
+    bytes: float
+    """What every chip brings to it."""
+
+    @property
+    def sent(self) -> float:
+        """Bytes that a chip sends, by the way that sends the fewest."""
+        n = len(self.group)
+        if n < 2:
+            return 0.0
+        share = {"all-gather": n - 1.0, "all-reduce": 2 * (n - 1) / n, "collective-permute": 1.0}
+        return self.bytes * share.get(self.kind, (n - 1) / n)
+
+
+@dataclass
+class Cost:
+    """Sums over a program."""
+
+    flops: float = 0.0
+    bytes: float = 0.0
+    collectives: dict[Collective, float] = field(default_factory=dict)
+    """How often each is run."""
+    guessed: int = 0
+    """Loops whose number of turns the compiler does not know."""
+
+    def add(self, other: "Cost", times: float = 1.0) -> None:
+        self.flops += times * other.flops
+        self.bytes += times * other.bytes
+        self.guessed += other.guessed
+        for collective, count in other.collectives.items():
+            self.collectives[collective] = self.collectives.get(collective, 0.0) + times * count
+
+
+def cost_of(module: Module, turns: int = 1) -> Cost:
+    """The cost of a program on one chip; loops of unknown length are taken to run ``turns`` times."""
+    return _Costs(module, turns).entry
+
+
+class _Costs:
+    """Costs of computations by their names, each found once."""
+
+    def __init__(self, module: Module, turns: int) -> None:
+        self._module, self._turns = module, turns
+        self._known: dict[str, Cost] = {}
+
+    @cached_property
+    def entry(self) -> Cost:
+        return self.of(self._module.entry)
+
+    def of(self, name: str) -> Cost:
+        if name not in self._known:
+            total, computation = Cost(), self._module.computations[name]
+            for one in computation.instructions.values():
+                self._count(one, computation, total)
+            self._known[name] = total
+        return self._known[name]
+
+    def _count(self, one: Instruction, within: Computation, total: Cost) -> None:
+        kind = one.opcode.removesuffix("-start")
+        if one.opcode.endswith(("-done", "-update")):
+            return
+        if one.opcode == "while":
+            turns = self._length(one)
+            total.guessed += turns is None
+            for part in ("body", "condition"):
+                for name in one.calls.get(part, ()):
+                    total.add(self.of(name), self._turns if turns is None else turns)
+            return
+        if one.opcode == "conditional":
+            branches = [self.of(name) for names in one.calls.values() for name in names]
+            total.add(max(branches, key=lambda cost: (cost.flops, cost.bytes), default=Cost()))
+            return
+        if one.opcode == "fusion":
+            (name,) = one.calls["calls"]
+            inside = self.of(name)
+            total.flops += inside.flops
+            for collective, count in inside.collectives.items():
+                total.collectives[collective] = total.collectives.get(collective, 0.0) + count
+            total.bytes += self._fusion_bytes(one, within, self._module.computations[name])
+            return
+        if one.opcode in ("call", "async-start"):
+            for names in one.calls.values():
+                for name in names:
+                    total.add(self.of(name))
+            return
+        if kind in COLLECTIVES:
+            brought = sum(within.instructions[name].bytes for name in one.operands)
+            if kind == "all-reduce" and _keeps_a_part(one, within):
+                kind = "reduce-scatter"
+            collective = Collective(kind, _group(one) or tuple(range(self._module.partitions)), brought)
+            total.collectives[collective] = total.collectives.get(collective, 0.0) + 1
+        total.flops += _flops(one, within)
+        total.bytes += _moved(one, within)
+
+    def _length(self, loop: Instruction) -> int | None:
+        if loop.trips is not None:
+            return loop.trips
+        # The compiler writes no number on some of its own loops, that count up to a constant.
+        (name,) = loop.calls["condition"]
+        condition = self._module.computations[name]
+        limits = [one for one in condition.instructions.values() if one.opcode == "constant"]
+        plain = condition.root.opcode == "compare" and condition.root.attribute("direction") == "LT"
+        if plain and len(limits) == 1 and re.fullmatch(r"\d+", limits[0].operands[0]):
+            return int(limits[0].operands[0])
+        return None
+
+    def _fusion_bytes(self, fusion: Instruction, within: Computation, inside: Computation) -> float:
+        read = 0.0
+        for number, name in enumerate(fusion.operands):
+            operand = within.instructions[name]
+            if (parameter := inside.parameters.get(number)) is not None:
+                read += min(operand.main_bytes, self._read(parameter, inside))
+        return read + self._written(fusion, inside)
+
+    def _read(self, one: Instruction, inside: Computation) -> float:
+        """Bytes of an instruction's result that its users touch; infinite where one of them may touch all."""
+        total = 0.0
+        for user in inside.users.get(one.name, []):
+            if user.opcode in _SLICES and user.operands[0] == one.name:
+                total += user.bytes
+            elif user.opcode == "dynamic-update-slice" and user.operands[0] == one.name:
+                continue  # Written in its place.
+            elif user.opcode == "bitcast":
+                total += self._read(user, inside)
+            else:
+                return math.inf
+        return total
+
+    def _written(self, fusion: Instruction, inside: Computation) -> float:
+        root = inside.root
+        results = [inside.instructions[name] for name in root.operands] if root.opcode == "tuple" else [root]
+        total = 0.0
+        for result, shape in zip(results, fusion.shapes, strict=False):
+            while result.opcode == "bitcast":
+                result = inside.instructions[result.operands[0]]
+            if not shape.in_main_memory:
+                continue
+            if result.opcode == "dynamic-update-slice":
+                total += min(shape.bytes, inside.instructions[result.operands[1]].bytes)
+            else:
+                total += shape.bytes
+        return total
+
+
+def _moved(one: Instruction, within: Computation) -> float:
+    """Bytes that a single instruction reads and writes in main memory."""
+    if one.opcode in _FREE:
+        return 0.0
+    operands = [within.instructions[name] for name in one.operands if name in within.instructions]
+    if one.opcode in _SLICES:
+        return (one.main_bytes if one.main_bytes else 0.0) + (one.bytes if operands and operands[0].main_bytes else 0.0)
+    if one.opcode == "dynamic-update-slice":
+        return operands[1].main_bytes + (operands[1].bytes if one.main_bytes else 0.0)
+    if one.opcode == "copy-start":
+        result = one.shapes[0]
+        return operands[0].main_bytes + (result.bytes if result.in_main_memory else 0.0)
+    return one.main_bytes + sum(operand.main_bytes for operand in operands)
+
+
+def _flops(one: Instruction, within: Computation) -> float:
+    if one.opcode == "dot":
+        lhs = within.instructions[one.operands[0]].shapes[0]
+        contracted = _numbers(one.attribute("lhs_contracting_dims"))
+        return 2.0 * one.shapes[0].elements * math.prod(lhs.sizes[axis] for axis in contracted)
+    if one.opcode == "convolution":
+        return _convolution_flops(one, within)
+    return 0.0
+
+
+def _convolution_flops(one: Instruction, within: Computation) -> float:
+    """Two for every product that is not with padding or a hole: TPUs run batched matrix products as such convolutions."""
+    lhs, kernel = (within.instructions[name].shapes[0] for name in one.operands[:2])
+    read, out_labels = one.attribute("dim_labels").split("->")
+    lhs_labels, kernel_labels = read.split("_")
+    window = dict(re.findall(r"(\w+)=([\w.\-x]+)", one.attribute("window").strip("{}")))
+    rows = lhs.sizes[lhs_labels.index("b")]
+    features = kernel.sizes[kernel_labels.index("i")] * kernel.sizes[kernel_labels.index("o")]
+    batch_groups = int(one.attribute("batch_group_count") or 1)
+    products = features * rows / batch_groups
+    for axis in sorted(label for label in lhs_labels if label.isdigit()):
+        size, places, out = (
+            shape.sizes[labels.index(axis)]
+            for shape, labels in ((lhs, lhs_labels), (kernel, kernel_labels), (one.shapes[0], out_labels))
+        )
+        products *= _meetings(size, places, out, window, int(axis))
+    return 2.0 * products
+
+
+def _meetings(size: int, kernel: int, out: int, window: dict[str, str], axis: int) -> int:
+    """How many pairs of a place in the result and one in the kernel meet an entry of the operand, along one axis."""
+    part = lambda name, default: window[name].split("x")[axis] if name in window else default
+    stride, low = int(part("stride", "1")), int(part("pad", "0_0").split("_")[0])
+    holes, spread = int(part("lhs_dilate", "1")), int(part("rhs_dilate", "1"))
+    count = 0
+    for place in range(kernel):
+        offset = place * spread - low
+        # Places o with 0 <= o * stride + offset <= (size - 1) * holes that fall on an entry.
+        if stride == holes == 1:
+            count += max(0, min(out, size - offset) - max(0, -offset))
+        else:
+            at = (o * stride + offset for o in range(out))
+            count += sum(0 <= x <= (size - 1) * holes and x % holes == 0 for x in at)
+    return count
+
+
+def _group(one: Instruction) -> tuple[int, ...]:
+    """The places of a collective's first group; none where it is all of them."""
+    if pairs := one.attribute("source_target_pairs"):
+        first = re.findall(r"\{(\d+),(\d+)\}", pairs)
+        return next((tuple(sorted((int(a), int(b)))) for a, b in first if a != b), (0,))
+    return _first_group(one.attribute("replica_groups"))
+
+
+def _keeps_a_part(reduce: Instruction, within: Computation) -> bool:
+    """Whether a chip only takes its slice of the sum: how TPU programs write a reduce-scatter."""
+    return within.root.opcode == "dynamic-slice" and within.root.operands[0] == reduce.name
+
+
+def _first_group(text: str) -> tuple[int, ...]:
+    """Its first group, of any of the three ways to write groups.
+
+    ``{{0,1},{2,3}}``; ``[groups,size]<=[sizes]T(order)``, an iota of those sizes, transposed and cut into groups; and
+    ``mesh['a'=4,'b'=2] {'b'}``, the places that differ in these axes, of which ``'a':(2)2`` is a part of one.
+    """
+    if listed := re.match(r"\{\{([\d,]+)\}", text):
+        return tuple(_numbers(listed[1]))
+    if counted := re.match(r"\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text):
+        _, *shape = _numbers(counted[1])
+        sizes = _numbers(counted[2])
+        order = _numbers(counted[3]) if counted[3] else list(range(len(sizes)))
+        return _places(sizes, order, math.prod(shape))
+    if meshed := re.match(r"mesh\[([^\]]*)\](?:,? ?device_ids=\[[^\]]*\])? ?\{([^}]*)\}", text):
+        return _mesh_group(meshed[1], meshed[2])
+    return ()
+
+
+def _places(sizes: list[int], order: list[int], count: int) -> tuple[int, ...]:
+    """The first places of a grid that is walked along the axes of ``order``, the last one fastest."""
+    strides = [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
+    members = []
+    for index in range(count):
+        place, rest = 0, index
+        for axis in reversed(order):
+            rest, at = divmod(rest, sizes[axis])
+            place += at * strides[axis]
+        members.append(place)
+    return tuple(members)
+
+
+def _mesh_group(mesh: str, axes: str) -> tuple[int, ...]:
+    sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", mesh)}
+    stride, strides = math.prod(sizes.values()), dict[str, int]()
+    for name, size in sizes.items():
+        stride //= size
+        strides[name] = stride
+    members = [0]
+    for name, before, part in re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", axes):
+        size = int(part) if part else sizes[name]
+        # The part of an axis that is left when it is cut into ``before`` pieces, in ``size`` steps.
+        step = strides[name] * (sizes[name] // (int(before) * size) if part else 1)
+        members = [place + step * at for place in members for at in range(size)]
+    return tuple(members)
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", text)]
+
+
+def axes_of(group: Iterable[int], sizes: dict[str, int]) -> tuple[str, ...]:
+    """The mesh axes along which the places of a group differ; ``sizes`` by axis, the last one fastest."""
+    places = list(group)
+    found, stride = [], math.prod(sizes.values())
+    for axis, size in sizes.items():
+        stride //= size
+        if len({place // stride % size for place in places}) > 1:
+            found.append(axis)
+    return tuple(found)

@@ -1,0 +1,111 @@
+"""Devices to compile for that need not be here: ``v5e:16x16``, slices of it, or some of this machine's CPU devices.
+
+TPU programs are compiled by ``libtpu``, which the extra ``tpu`` installs and which needs no TPU for it. XLA compiles for GPUs
+where there is one: their kernels are tuned on the device.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+
+from ebm_jax.accounting.chips import CHIPS, Chip, slice_of_topology
+from ebm_jax.errors import UserError
+
+HOW = "use topology=CHIP:SIZES (v5e:16x16, v5p:4x4x4, ...) or topology=cpu:NUMBER"
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a chip has and can do at best; 0 where it is not known."""
+
+    memory_bytes: float = 0.0
+    flops: float = 0.0
+    """Dense bf16 matrix FLOP/s."""
+    memory_rate: float = 0.0
+    """Bytes a second of its main memory."""
+    link_rate: float = 0.0
+    """Bytes a second that it sends to the chips of its slice, over all links."""
+    network_rate: float = 0.0
+    """Bytes a second that it sends to other slices: its part of its host's network."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Devices to compile for."""
+
+    name: str
+    slices: int
+    devices: tuple[Any, ...]
+    rates: Rates
+
+    def slice_of(self, place: int) -> int:
+        """The slice of the device at a place of ``devices``."""
+        return place * self.slices // len(self.devices)
+
+
+def find_target(topology: str, num_slices: int = 1, memory_bytes: float | None = None) -> Target:
+    """The devices of ``topology``, ``num_slices`` times; ``memory_bytes`` is what a program may take of one, if not all.
+
+    Raises:
+      UserError: there is no such topology, the compiler is not installed, or the devices are not here.
+    """
+    kind, colon, sizes = topology.partition(":")
+    if not colon or num_slices < 1:
+        raise UserError(f"topology={topology!r} num_slices={num_slices}: {HOW}, and num_slices of at least 1")
+    if kind == "cpu" or kind in CHIPS:
+        found = (_of_cpu if kind == "cpu" else _of_tpu)(topology, kind, sizes, num_slices)
+        return found if memory_bytes is None else replace(found, rates=replace(found.rates, memory_bytes=memory_bytes))
+    raise UserError(
+        f"topology={topology!r}: only programs for {', '.join(CHIPS)} can be compiled without the device. XLA's compiler for"
+        " GPUs asks the GPU itself. For what lies where, topology=cpu:NUMBER memory_gib=... compiles for as many CPU devices"
+    )
+
+
+def _of_cpu(topology: str, kind: str, number: str, num_slices: int) -> Target:
+    here = jax.devices(kind)
+    if num_slices != 1 or not re.fullmatch(r"[1-9]\d*", number):
+        raise UserError(f"topology={topology!r} num_slices={num_slices}: CPU devices are cpu:NUMBER, in one slice")
+    if int(number) > len(here):
+        raise UserError(
+            f"topology={topology!r}: this process has {len(here)} CPU devices; for more, set"
+            f" XLA_FLAGS=--xla_force_host_platform_device_count={number}"
+        )
+    return Target(topology, 1, tuple(here[: int(number)]), Rates())
+
+
+def _of_tpu(topology: str, kind: str, sizes: str, num_slices: int) -> Target:
+    part = slice_of_topology(kind, sizes)
+    # Without these, libtpu asks the cloud's metadata server what machine this is.
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    options = {"num_slices": num_slices} if num_slices > 1 else {}
+    try:
+        described = topologies.get_topology_desc(platform="tpu", topology_name=f"{kind}:{sizes}", **options)
+    except Exception as error:
+        raise UserError(
+            f"topology={topology!r}: there is no compiler for TPUs here ({str(error).splitlines()[0]});"
+            " install it: pip install 'ebm_jax[tpu]'"
+        ) from error
+    chips = part.chips * num_slices
+    return Target(topology, num_slices, tuple(_one_per_chip(described.devices, chips)), rates_of(part.chip))
+
+
+def rates_of(chip: Chip) -> Rates:
+    """Those of the vendor's pages."""
+    return Rates(
+        memory_bytes=chip.hbm_bytes,
+        flops=chip.peak_bf16_flops,
+        memory_rate=chip.hbm_bytes_per_second,
+        link_rate=chip.ici_bytes_per_second / 2,
+        network_rate=chip.dcn_bytes_per_second,
+    )
+
+
+def _one_per_chip(devices: Sequence[Any], chips: int) -> Sequence[Any]:
+    if len(devices) != chips:
+        raise UserError(f"the compiler sees {len(devices)} devices where {chips} chips are expected")
+    return devices
