@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from ebm_jax.describe import describe
-from ebm_jax.errors import LostProcessError, UserError
+from ebm_jax.errors import UserError
 from ebm_jax.overrides import override
 
 C = TypeVar("C")
@@ -69,11 +69,6 @@ def main(run: Callable[[list[str]], int | None], argv: Sequence[str] | None = No
     """
     try:
         return run(list(sys.argv[1:] if argv is None else argv)) or 0
-    except LostProcessError as error:
-        # Not by the interpreter's own way out, on which JAX waits for the process that is gone.
-        _fail(str(error), error.exit_status)
-        sys.stdout.flush()
-        os._exit(error.exit_status)
     except UserError as error:
         return _fail(str(error), errno.ENOSPC if disk_full(error) else error.exit_status)
     except KeyboardInterrupt:

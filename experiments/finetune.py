@@ -23,7 +23,7 @@ from ebm_jax.errors import NonFiniteError, UserError
 from ebm_jax.experiment import ExperimentConfig, run_training
 from ebm_jax.overrides import override, split_assignment
 from ebm_jax.parallel.multihost import is_main
-from ebm_jax.parallel.processes import initialize, naming_the_missing
+from ebm_jax.parallel.processes import initialize, together
 from ebm_jax.reporting.finetuning import read_comparison
 from ebm_jax.reporting.finetuning_text import markdown
 from ebm_jax.training.record import write_atomically
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
             raise UserError(f"only= goes with a comparison: {parts.positionals[0]} is one run")
         config = override(found, parts.overrides)
         initialize(parts.options.get("distributed"))
-        with naming_the_missing():
+        with together():
             run_training(config, Path(parts.options.get("workdir") or f"runs/{config.name}"), argv)
         return 0
     if not isinstance(found, Comparison):
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
     workdir = Path(parts.options.get("workdir") or f"runs/{comparison.name}")
     only = [name for name in parts.options.get("only", "").split(",") if name]
     initialize(parts.options.get("distributed"))
-    with naming_the_missing():
+    with together():
         outcome = run_comparison(comparison, workdir, argv, only)
     if is_main() and not outcome.stopped:
         text = markdown(read_comparison(workdir))

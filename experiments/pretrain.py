@@ -10,14 +10,14 @@ from pathlib import Path
 
 from ebm_jax import cli
 from ebm_jax.experiment import ExperimentConfig, run_training
-from ebm_jax.parallel.processes import initialize, naming_the_missing
+from ebm_jax.parallel.processes import initialize, together
 
 
 def main(argv: list[str]) -> int:
     command = cli.parse(argv, ExperimentConfig, __doc__)
     initialize(command.distributed)
     workdir = command.workdir or Path("runs") / command.config.name
-    with naming_the_missing():
+    with together():
         run_training(command.config, workdir, argv)
     return 0
 

@@ -4,18 +4,23 @@ Every process writes its name and, once a second, a sign of life into JAX's coor
 those that are left can say which host is gone, where a collective would only hang or tell of a closed connection.
 """
 
+import atexit
+import ctypes
 import json
 import os
+import signal
 import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
 from typing import Any, Literal, get_args
 
 import jax
+from jax._src import distributed
 from orbax.checkpoint import multihost as coordination
 
 from ebm_jax.errors import LostProcessError, UserError
@@ -29,6 +34,8 @@ SILENCE = "EBM_JAX_SILENCE_SECONDS"
 """After how many seconds without a sign of life a process counts as gone."""
 _FOLDER = "ebm_jax"
 _BEAT = 1.0
+_GRACE = 5.0
+"""Seconds that a process has to end by itself after another one has."""
 _INTRODUCED = 120
 """Seconds that processes wait for each other's names."""
 
@@ -127,24 +134,30 @@ def barrier(name: str, timeout: float = 600.0) -> None:
 
 
 @contextmanager
-def naming_the_missing() -> Iterator[None]:
-    """Turns what a lost process does to this one into a ``LostProcessError`` that names it.
+def together() -> Iterator[None]:
+    """What all processes of a run do together: an error in one ends all of them, and each says which one it was.
 
-    Everything else passes as it is: an error of this process itself, or of all of them.
+    With several processes an error ends this one at once with its exit status, past the interpreter's own way out, on which JAX
+    would wait for the others. One that comes of another process's end is a ``LostProcessError`` and names it.
     """
+    if jax.process_count() == 1:
+        yield
+        return
     try:
         yield
-    except UserError:
-        raise
     except Exception as error:
-        if jax.process_count() == 1 or not (gone := missing(wait=True)):
-            raise
-        raise LostProcessError(told_of(gone)) from error
-
-
-def missing(wait: bool = False) -> list[Process]:
-    """Processes that give no sign of life; with ``wait``, those that have given none since."""
-    return _roster.missing(wait) if _roster.processes else []
+        status = error.exit_status if isinstance(error, UserError) else 1
+        if isinstance(error, UserError):
+            print(f"error: {error}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+            if gone := _roster.missing(wait=True):
+                status = LostProcessError.exit_status
+                print(f"error: {told_of(gone)}", file=sys.stderr)
+        _roster.fail(error)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def told_of(gone: Sequence[Process]) -> str:
@@ -162,7 +175,11 @@ class _Roster:
     def __init__(self) -> None:
         self.processes: tuple[Process, ...] = ()
         self._met: dict[str, int] = {}
-        self._ended = threading.Event()
+        self._gone: list[Process] = []
+        self._threads: list[threading.Thread] = []
+        self._leaving = threading.Event()
+        self._service = ""
+        self._on_abort: Any = None
 
     @property
     def _client(self) -> Any:
@@ -183,8 +200,24 @@ class _Roster:
                 ) from error
             found.append(Process(*json.loads(text)))
         self.processes = tuple(found)
+        # Its address is known to JAX alone where JAX has found it out.
+        self._service = getattr(distributed.global_state, "coordinator_address", None) or ""
+        self.speak_on_abort()
         self._beat(0)
-        threading.Thread(target=self._beats, name="signs of life", daemon=True).start()
+        for name, target in (("signs of life", self._beats), ("watch over others", self._watch)):
+            self._threads.append(threading.Thread(target=target, name=name, daemon=True))
+            self._threads[-1].start()
+        # Before JAX's own, which ends the service.
+        atexit.register(self.leave)
+
+    def leave(self) -> None:
+        """The end of a process that ends well: the others no longer expect signs of life of it."""
+        with suppress(Exception):
+            self._client.key_value_set(f"{_FOLDER}/left/{jax.process_index()}", "")
+        self._leaving.set()
+        for thread in self._threads:
+            thread.join()
+        ctypes.CDLL(None).signal(int(signal.SIGABRT), 0)
 
     def meet(self, name: str, timeout: float) -> None:
         """The barrier; its names may be used again."""
@@ -201,30 +234,71 @@ class _Roster:
                 f" {_first_line(error)}"
             ) from error
 
+    def fail(self, error: Exception) -> None:
+        """Tells the others that this process ends, and why."""
+        with suppress(Exception):
+            self._client.key_value_set(f"{_FOLDER}/failed/{jax.process_index()}", _first_line(error))
+
+    def speak_on_abort(self) -> None:
+        """Lets this process say which host it lost where JAX's client aborts it: at once, when process 0 is gone.
+
+        An abort while everybody is there is one of another kind, and goes on as it would have.
+        """
+        libc = ctypes.CDLL(None)
+
+        def told(number: int) -> None:
+            libc.alarm(int(2 * _GRACE))  # Ends the process in any case: the lock that this waits for may never be free.
+            gone = self._gone or ([] if _answers(self._service) else list(self.processes[:1]))
+            if gone:
+                print(f"error: {told_of(gone)}", file=sys.stderr, flush=True)
+                os._exit(LostProcessError.exit_status)
+            libc.signal(number, 0)
+
+        self._on_abort = ctypes.CFUNCTYPE(None, ctypes.c_int)(told)
+        libc.signal(int(signal.SIGABRT), self._on_abort)
+
     def missing(self, wait: bool = False) -> list[Process]:
-        """Processes that are gone; with ``wait``, after as much time as it takes to tell."""
+        """Processes that are gone by now; with ``wait``, after as much time as it takes to tell."""
         until = time.monotonic() + (_silence() + 2 * _BEAT if wait else 0)
+        while not self._gone and time.monotonic() < until:
+            time.sleep(_BEAT / 4)
+        return list(self._gone)
+
+    def _watch(self) -> None:
+        """Ends this process soon after another one is gone or has failed, if it does not end by itself."""
         before, since = dict[int, str](), dict[int, float]()
-        while True:
+        silence, failed = _silence(), dict[int, str]()
+        while not self._gone and not failed:
+            if self._leaving.wait(_BEAT / 2):
+                return
             try:
-                beats = {int(key.rpartition("/")[2]): text for key, text in self._directory(f"{_FOLDER}/beat")}
+                beats, failed, left = self._signs("beat"), self._signs("failed"), self._signs("left")
             except Exception:  # Whoever keeps the service does not answer.
-                return [self.processes[0]]
+                beats, failed, left = {}, {}, {}
+                self._gone = [self.processes[0]]
             now = time.monotonic()
             for index, text in beats.items():
                 if before.get(index) != text:
                     before[index], since[index] = text, now
-            gone = [p for p in self.processes if p.index in since and now - since[p.index] >= _silence()]
-            if gone or now >= until:
-                return gone
-            time.sleep(_BEAT / 2)
+            present = [p for p in self.processes if p.index in since and p.index not in left]
+            self._gone = self._gone or [p for p in present if now - since[p.index] >= silence]
+            failed.pop(jax.process_index(), None)
+        # What this process itself says of it is better, if it can.
+        if self._leaving.wait(_GRACE):
+            return
+        ended = [f"{self.processes[index]} ended: {why}" for index, why in failed.items()]
+        print(f"error: {'; '.join(ended) or told_of(self._gone)}", file=sys.stderr, flush=True)
+        os._exit(LostProcessError.exit_status)
+
+    def _signs(self, kind: str) -> dict[int, str]:
+        return {int(key.rpartition("/")[2]): text for key, text in self._directory(f"{_FOLDER}/{kind}")}
 
     def _directory(self, place: str) -> list[tuple[str, str]]:
         return list(self._client.key_value_dir_get(place))
 
     def _beats(self) -> None:
         number = 0
-        while not self._ended.wait(_BEAT):
+        while not self._leaving.wait(_BEAT):
             number += 1
             try:
                 self._beat(number)
@@ -236,6 +310,16 @@ class _Roster:
 
 
 _roster = _Roster()
+
+
+def _answers(address: str) -> bool:
+    """Whether something listens at ``host:port``."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_GRACE):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def _silence() -> float:

@@ -1,22 +1,17 @@
-"""A thread that notices when nothing goes on: it tells where every thread stands, and which process is missing."""
+"""A thread that notices when nothing goes on, and tells where every thread stands."""
 
 import faulthandler
-import os
 import sys
 import threading
 import time
 from types import TracebackType
 
-from ebm_jax.errors import LostProcessError
-from ebm_jax.parallel.processes import missing, told_of
-
 
 class Watchdog:
     """While entered, ``beat`` must be called at least every ``seconds``; 0 turns it off.
 
-    Otherwise the stacks of all threads are written to stderr, once for every time that it goes silent. Where another process is
-    missing it is named and this process ends at once with ``LostProcessError.exit_status``: the step that it waits for can
-    not end, and what started it may start it again. Where nobody is missing the run is left alone: it may be slow.
+    Otherwise the stacks of all threads are written to stderr, once for every time that it goes silent, and the run is left
+    alone: it may be slow. A process that waits for one that is gone is ended by ``processes``, which names that one.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -56,7 +51,3 @@ class Watchdog:
             flush=True,
         )
         faulthandler.dump_traceback(file=sys.stderr)
-        if gone := missing(wait=True):
-            print(f"error: {told_of(gone)}", file=sys.stderr, flush=True)
-            os._exit(LostProcessError.exit_status)
-        print("every process of the run gives signs of life: it may only be slow", file=sys.stderr, flush=True)

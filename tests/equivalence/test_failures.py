@@ -51,7 +51,7 @@ def wait_for(processes, condition):
         for process in processes:
             assert process.poll() is None, process.communicate()[1][-3000:]
         assert time.monotonic() < end, "the run hangs"
-        time.sleep(0.002)
+        time.sleep(0.005)
 
 
 def kill(*processes):

@@ -103,7 +103,7 @@ def test_a_watchdog_tells_where_threads_stand_and_leaves_a_run_alone(capfd):
         time.sleep(0.9)
     told = capfd.readouterr().err
     assert told.count("nothing has ended for 0.3 seconds (train.hang_seconds) while making step 7") == 1
-    assert "test_a_watchdog_tells" in told and "signs of life: it may only be slow" in told
+    assert "test_a_watchdog_tells" in told
 
 
 def test_a_watchdog_that_is_off_starts_no_thread(capfd):
