@@ -12,7 +12,7 @@ ANSWERS, ANSWERS_TOKENIZER = "runs/reward/answers", "hf:runs/reward/tokenizer.js
 """What configs/reward/answers.py trains."""
 CODE, CODE_TOKENIZER = "runs/ebft/code", "hf:runs/ebft/tokenizer.json"
 """What configs/ebft/code_base.py trains."""
-PROBLEMS = "runs/ebd/problems_base"
+PROBLEMS, SECOND = "runs/ebd/problems_base", "runs/ebd/problems_second"
 """What configs/ebd/problems_base.py trains."""
 QWEN, QWEN_3B, QWEN_7B = "models/Qwen2.5-1.5B", "models/Qwen2.5-3B", "models/Qwen2.5-7B"
 LLAMA = "models/Llama-3.2-1B"

@@ -21,7 +21,7 @@ from ebm_jax.decoders.as_model import DecodedModel, spent
 from ebm_jax.decoders.best_of_n import BestOfN
 from ebm_jax.decoders.budget import Budget, fitted
 from ebm_jax.decoders.registry import Decoder, size_of
-from ebm_jax.decoders.reward_kinds import ModelReward, energy_reward
+from ebm_jax.decoders.reward_kinds import LikelihoodReward, ModelReward, energy_reward
 from ebm_jax.decoders.rewards import CallableReward, Response, Reward, ScaleConfig, Scorer, StepReward, SumReward
 from ebm_jax.decoders.run import Output, decode
 from ebm_jax.errors import UserError
@@ -77,8 +77,9 @@ class PromptsConfig:
 class RewardChoice:
     """One reward, or several that are added."""
 
-    kind: Literal["model", "energy", "bleu", "exact", "maths", "tests", "length"] = "model"
-    """A sequence classifier, an EBT's energy, what a verifier says of a prompt's truth, or minus the number of words."""
+    kind: Literal["model", "likelihood", "energy", "bleu", "exact", "maths", "tests", "length"] = "model"
+    """A sequence classifier, another language model's log-likelihood, an EBT's energy, what a verifier says of a prompt's
+    truth, or minus the number of words."""
     name: str = ""
     """Folder, address or hub name of a model."""
     ending: str | None = None
@@ -184,6 +185,8 @@ def _one(choice: RewardChoice, prompts: Sequence[Prompt], truths: Sequence[str],
         return ModelReward(open_reward(str(expand(choice.name)), ending=choice.ending, rows=rows))
     if choice.kind == "energy":
         return energy_reward(str(expand(choice.name)))
+    if choice.kind == "likelihood":
+        return LikelihoodReward(open_model(str(expand(choice.name)), rows=rows))
     if choice.kind == "length":
         return CallableReward(lambda prompt, text, complete: -float(len(text.split())), "length")
     from ebm_jax.decoders.reward_kinds import VerifierReward

@@ -42,14 +42,22 @@ from ebm_jax.parallel.rules import use
 from ebm_jax.precision import Precision
 from ebm_jax.records import RUN, read_run_record
 from ebm_jax.serialize import diff, from_dict, to_dict
-from ebm_jax.training.checkpoints import Checkpoints
+from ebm_jax.training.checkpoints import Checkpoints, checkpoint_place
 from ebm_jax.training.config import TrainConfig
 from ebm_jax.training.loop import TrainResult, train
 from ebm_jax.training.profiling import Profiler
 from ebm_jax.training.program import Program, build_program
 from ebm_jax.training.progress import Meter, Progress
 from ebm_jax.training.record import MetricsWriter, write_result, write_run_record
-from ebm_jax.training.startup import Source, Start, check_frozen, frozen_networks, read_weights, start_run
+from ebm_jax.training.startup import (
+    Source,
+    Start,
+    check_frozen,
+    checkpoint_folder,
+    frozen_networks,
+    read_weights,
+    start_run,
+)
 from ebm_jax.training.state import TrainState, frozen_hash
 from ebm_jax.types import Params
 
@@ -200,7 +208,10 @@ def run_training(config: ExperimentConfig, workdir: Path | None, argv: Sequence[
         return _train(experiment, begin(experiment), None, None, progress, meter, Profiler(None, None))
     keep = config.train
     with Checkpoints(
-        workdir / "checkpoints", keep=keep.keep, best_metric=keep.keep_best, best_mode=keep.keep_best_mode
+        checkpoint_place(workdir, keep.checkpoint_root),
+        keep=keep.keep,
+        best_metric=keep.keep_best,
+        best_mode=keep.keep_best_mode,
     ) as checkpoints:
         start = begin(experiment, checkpoints)
         progress.say(f"{config.name}: {start.describe()}; {experiment.parameters():,} parameters")
@@ -235,11 +246,12 @@ def open_run(workdir: Path, step: int | None = None) -> tuple[Experiment, Params
     """A trained run's experiment, parameters (``Algorithm.deployed``) and step; the newest readable checkpoint unless ``step``
     is given."""
     config = stored_config(workdir)
-    if not (workdir / "checkpoints").is_dir():
+    place = checkpoint_folder(workdir)
+    if not place.is_dir():
         raise UserError(f"{workdir} has no checkpoints: train it first, with workdir={workdir}")
     experiment = open_experiment(config)
     program = experiment.program
-    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+    with Checkpoints(place, read_only=True) as checkpoints:
         found, params = checkpoints.restore_params(program.abstract.params, step=step)
         meta = checkpoints.read_meta(found) if program.algorithm.deploys_frozen else {}
     if meta:

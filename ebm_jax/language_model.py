@@ -145,13 +145,22 @@ class LanguageModel:
             )
         return self._writers[sampling, chunk]
 
-    def log_likelihood(self, pairs: Sequence[tuple[Prompt, str]]) -> list[LogLikelihood]:
-        """The likelihood of every continuation given its prompt.
+    def log_likelihood(
+        self, pairs: Sequence[tuple[Prompt, str]], ended: Sequence[bool] | None = None
+    ) -> list[LogLikelihood]:
+        """The likelihood of every continuation given its prompt; of those that have ``ended``, with the end behind them.
 
         Raises:
-          UserError: a continuation has no tokens, or does not fit into the context with its prompt.
+          UserError: a continuation has no tokens, or does not fit into the context with its prompt; the model has no end.
         """
-        rows = [self._pair(prompt, text, number) for number, (prompt, text) in enumerate(pairs)]
+        if ended is None:
+            ended = [False] * len(pairs)
+        elif any(ended) and not self.ends:
+            raise UserError(f"{self.name} has no token that ends a text: the likelihood of an end cannot be told")
+        rows = [
+            self._pair(prompt, text, number, self.ends[:1] if end else ())
+            for number, ((prompt, text), end) in enumerate(zip(pairs, ended, strict=True))
+        ]
         order = sorted(range(len(rows)), key=lambda n: len(rows[n][0]))
         found: dict[int, LogLikelihood] = {}
         with use(self.mesh, self.rules):
@@ -196,7 +205,7 @@ class LanguageModel:
             )
         return ids
 
-    def _pair(self, prompt: Prompt, text: str, number: int) -> tuple[list[int], int]:
+    def _pair(self, prompt: Prompt, text: str, number: int, end: tuple[int, ...] = ()) -> tuple[list[int], int]:
         before = self.encode(prompt)
         if prompt.text is not None:
             # As one text: the last token of the prompt may reach into the continuation.
@@ -204,7 +213,7 @@ class LanguageModel:
             start = next((n for n, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), len(before))
         else:
             whole, start = [*before, *self._ids(text)], len(before)
-        start = max(start, 1)
+        whole, start = [*whole, *end], max(start, 1)
         if len(whole) <= start:
             raise _Misfit(f"continuation {number + 1}, {text!r}, has no tokens that could be scored")
         if len(whole) > self.context + 1:

@@ -24,6 +24,7 @@ from ebm_jax.overrides import override
 from ebm_jax.parallel.multihost import to_global
 from ebm_jax.parallel.rules import use
 from ebm_jax.training.checkpoints import Checkpoints
+from ebm_jax.training.startup import checkpoint_folder
 from ebm_jax.types import Params
 
 EASY = "It was the first day of the week and he said that it was time to go to the house."
@@ -102,7 +103,7 @@ def _texts(experiment: Experiment, study: ThinkingStudy) -> dict[str, tuple[Data
 
 
 def _earlier(experiment: Experiment, newest: int, workdir: Path, study: ThinkingStudy) -> Iterator[tuple[int, Params]]:
-    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+    with Checkpoints(checkpoint_folder(workdir), read_only=True) as checkpoints:
         for step in study.checkpoints or [s for s in checkpoints.steps() if s < newest]:
             yield checkpoints.restore_params(experiment.program.abstract.params, step=step)
 

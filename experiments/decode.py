@@ -8,7 +8,7 @@ is runs/NAME by default; docs/decoding.md lists the methods.
 
   budget.tokens=2000             sets the size of every method by what it is expected to cost
   methods.ebd.steps=24           changes one method
-  seeds=0,1,2  prompts.count=64  reward.0.name=FOLDER
+  seeds=0,1,2  prompts.count=64  'reward=[{"name": "FOLDER"}]'
 """
 
 import sys

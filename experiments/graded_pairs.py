@@ -1,7 +1,7 @@
 """Pairs for a reward model of answers: of a model's own attempts at a task's questions, one that is right and one that is not.
 
 usage: python -m experiments.graded_pairs MODEL task=NAME[=FILE],... out=FILE.jsonl.gz [count=2000] [samples=8] [most=2]
-                                          [seed=0] [max_new_tokens=64] [at_once=64] [steps=TEXT]
+                                          [seed=0] [max_new_tokens=64] [at_once=64] [steps='"TEXT"']
 
 The first ``count`` questions of every task are asked ``samples`` times at temperature 1, and at most ``most`` pairs are made
 of each, no two with the same wrong answer. A question that no attempt solves gives its reference as the right one, where that

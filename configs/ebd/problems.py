@@ -1,12 +1,13 @@
-"""Ways of decoding on problems that a program checks, guided by a reward that never saw the check.
+"""Ways of decoding on problems that a program checks, guided by rewards that never saw the check: what a second model thinks
+likely, and what a reward model of steps says.
 
 Command:  python -m experiments.decode configs/ebd/problems.py
           after the commands of configs/ebd/problems_reward.py
-Expected: (docs/log.md) puzzles: 0.71 with EBD, 0.54 with greedy decoding; sums: 0.84 and 0.92, or 0.91 with the sharper target.
-Hardware: a minute on one CPU core for a method and seed; nothing but Python itself.
+Expected: docs/log.md
+Hardware: one to two minutes on one CPU core for a method and seed; nothing but Python itself.
 """
 
-from configs.pretrained import PROBLEMS
+from configs.pretrained import PROBLEMS, SECOND
 from ebm_jax.decoders.best_of_n import BestOfN
 from ebm_jax.decoders.ebd import EBD
 from ebm_jax.decoders.registry import DECODERS, Decoder
@@ -37,7 +38,10 @@ def get_config() -> DecodingStudy:
         model=PROBLEMS,
         methods=methods,
         tasks=("sums", "countdown"),
-        reward=(RewardChoice(name="runs/ebd/problems_reward"),),
+        reward=(
+            RewardChoice(kind="likelihood", name=SECOND),
+            RewardChoice(name="runs/ebd/problems_reward", steps=" ", over="least"),
+        ),
         max_new_tokens=64,
         seeds=(0, 1, 2),
         at_once=64,

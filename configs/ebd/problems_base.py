@@ -3,9 +3,11 @@
 Command:  python -m experiments.made_problems out=runs/ebd/problems.jsonl count=40000
           python -m experiments.pretrain configs/ebd/problems_base.py workdir=runs/ebd/problems_base
           python -m experiments.evaluate runs/ebd/problems_base tasks=sums,countdown
-Expected: 0.088 nats a byte of held-out solutions; 0.92 of the sums and 0.54 of the puzzles by greedy decoding.
-Hardware: 2 CPU cores, 10 minutes (0.3 seconds a step); nothing but Python itself.
+Expected: 0.55 of the sums and 0.45 of the puzzles by greedy decoding.
+Hardware: one CPU core, 4 minutes; nothing but Python itself.
 """
+
+from dataclasses import replace
 
 from configs.pretrained import code
 from ebm_jax.algorithms.lm import LMConfig
@@ -20,7 +22,7 @@ from ebm_jax.training.config import TrainConfig
 def get_config() -> ExperimentConfig:
     return ExperimentConfig(
         name="problems",
-        model=code(),
+        model=replace(code(), depth=2),
         algorithm=LMConfig(),
         data=DataConfig(
             source="sft:runs/ebd/problems.jsonl",

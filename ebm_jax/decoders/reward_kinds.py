@@ -1,4 +1,4 @@
-"""Rewards from what the project has: trained and published reward models, verifiers, and an EBT's own energy."""
+"""Rewards from what the project has: reward models, other language models, verifiers, and an EBT's own energy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +16,7 @@ from ebm_jax.errors import UserError
 from ebm_jax.evals.tasks.protocol import Prompt
 from ebm_jax.experiment import Experiment, open_run
 from ebm_jax.grading.rewards import Grader, RewardConfig
+from ebm_jax.language_model import LanguageModel
 from ebm_jax.parallel.rules import use
 from ebm_jax.reward import Reward as RewardModel
 from ebm_jax.types import Array, Params
@@ -60,6 +61,23 @@ class VerifierReward:
         truths = [self.truths[prompt] for prompt in prompts]
         texts = [response.text for response in responses]
         return np.asarray(self._grader(texts, references=truths, checks=truths).scores, np.float64)
+
+
+@dataclass(frozen=True)
+class LikelihoodReward:
+    """``log q(y | x)`` of another language model, the end of a response included: the target is then a product of experts,
+    ``p(y | x) q(y | x)^lambda`` (Hinton 2002, "Training Products of Experts by Minimizing Contrastive Divergence")."""
+
+    model: LanguageModel = field(hash=False)
+
+    @property
+    def name(self) -> str:
+        return f"log-likelihood of {self.model.name}"
+
+    def __call__(self, prompts: Sequence[Prompt], responses: Sequence[Response]) -> np.ndarray:
+        pairs = [(prompt, response.text) for prompt, response in zip(prompts, responses, strict=True)]
+        found = self.model.log_likelihood(pairs, [response.complete for response in responses])
+        return np.array([one.nats for one in found], np.float64)
 
 
 @dataclass(frozen=True)

@@ -127,8 +127,8 @@ def _writer(study: DecodingStudy, devices: Sequence[jax.Device]) -> tuple[Transf
         published = read_published(locate(study.model))
         network = TransformerLM(published.model, published.vocab_size, study.precision, separate_layers=True)
         mesh, rules = make_mesh(study.mesh, devices), get_rules(study.mesh.rules)
-    with use(mesh, rules):
-        return network, placed(parameter_shapes(network), mesh, rules), mesh, rules
+    # Not under the mesh: no array may be made for devices that are not here.
+    return network, placed(parameter_shapes(network), mesh, rules), mesh, rules
 
 
 def _reward(name: str, study: DecodingStudy, mesh: Mesh, rules: Rules, rows: int, longest: int) -> Planned:
@@ -139,8 +139,7 @@ def _reward(name: str, study: DecodingStudy, mesh: Mesh, rules: Rules, rows: int
         )
     published = read_published(folder)
     network = reward_transformer(published.model, published.vocab_size, Precision())
-    with use(mesh, rules):
-        params = placed(parameter_shapes(network), mesh, rules)
+    params = placed(parameter_shapes(network), mesh, rules)
     spec = BatchSpec(batch_size=rows, context=longest, vocab_size=published.vocab_size)
     batch = {key: _shape(leaf, NamedSharding(mesh, _ROWS)) for key, leaf in spec.batch().items()}
 

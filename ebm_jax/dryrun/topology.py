@@ -80,9 +80,13 @@ def _of_cpu(topology: str, kind: str, number: str, num_slices: int) -> Target:
 
 def _of_tpu(topology: str, kind: str, sizes: str, num_slices: int) -> Target:
     part = slice_of_topology(kind, sizes)
-    # Without these, libtpu asks the cloud's metadata server what machine this is.
+    # Else libtpu asks the cloud's metadata server what machine this is, and lets one process at a time compile.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    options = {"num_slices": num_slices} if num_slices > 1 else {}
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    options: dict[str, Any] = {"num_slices": num_slices} if num_slices > 1 else {}
+    if part.hosts == 1:
+        bounds = [int(size) for size in sizes.split("x")]
+        options["chips_per_host_bounds"] = (*bounds, *(1,) * (3 - len(bounds)))
     try:
         described = topologies.get_topology_desc(platform="tpu", topology_name=f"{kind}:{sizes}", **options)
     except Exception as error:

@@ -13,10 +13,11 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from ebm_jax.errors import UserError
@@ -29,6 +30,14 @@ FORMAT = "ebm_jax/1"
 """What ``meta`` says about itself; anything else is not ours."""
 
 log = logging.getLogger(__name__)
+
+
+def checkpoint_place(workdir: Path, root: str = "") -> Path:
+    """Where the checkpoints of the run in ``workdir`` lie: in it, or in a folder of its name under ``root``."""
+    if not root:
+        return workdir / "checkpoints"
+    named = [part for part in workdir.parts if part not in ("..", workdir.anchor)]
+    return cast(Path, epath.Path(root).joinpath(*named, "checkpoints"))
 
 
 class Restored(NamedTuple):
@@ -57,7 +66,9 @@ class Checkpoints:
         Raises:
           UserError: ``directory`` does not exist and may not be created.
         """
-        self.directory = Path(directory).absolute()
+        self.directory = cast(Path, epath.Path(directory))  # a folder, or an address such as gs://BUCKET/PATH
+        if "://" not in str(directory):
+            self.directory = Path(directory).absolute()
         self._best_metric, self._best_mode, self._read_only = best_metric, best_mode, read_only
         if not self.directory.is_dir() and (read_only or self.directory.exists()):
             raise UserError(f"there are no checkpoints: {self.directory} is not a folder")

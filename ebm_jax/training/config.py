@@ -21,6 +21,9 @@ class TrainConfig:
     """Batches of one evaluation; 0 takes the whole split."""
     checkpoint_every: int = 0
     """Besides the checkpoint at the end of the run, which is always written."""
+    checkpoint_root: str = ""
+    """Where checkpoints lie, if not in the workdir: a folder that all hosts see or ``gs://BUCKET/PATH`` (extra ``gcs``). Those
+    of a run are in a folder there of the workdir's name."""
     checkpoint_at: tuple[int, ...] = ()
     """Further steps to write one at; ``keep`` must have room for those that shall stay."""
     keep: int = 3

@@ -14,7 +14,8 @@ from typing import Any, Literal, Protocol
 import jax
 
 from ebm_jax.errors import UserError
-from ebm_jax.training.checkpoints import Checkpoints, Restored
+from ebm_jax.records import RUN, read_run_record
+from ebm_jax.training.checkpoints import Checkpoints, Restored, checkpoint_place
 from ebm_jax.training.program import Program
 from ebm_jax.training.state import TrainState, frozen_hash
 from ebm_jax.types import Params, PRNGKey, PyTree
@@ -28,6 +29,7 @@ MAY_CHANGE = frozenset(
         "train.eval_batches",
         "train.checkpoint_every",
         "train.checkpoint_at",
+        "train.checkpoint_root",
         "train.keep",
         "train.keep_best",
         "train.keep_best_mode",
@@ -181,9 +183,12 @@ def check_frozen(stored: dict[str, Any], found: str | None) -> None:
 
 
 def checkpoint_folder(run: Path | str) -> Path:
-    """The folder of checkpoints in a run's folder, or the folder itself."""
-    inside = Path(run) / "checkpoints"
-    return inside if inside.is_dir() else Path(run)
+    """Where the checkpoints of the run in a folder lie; the folder itself where it is none of a run."""
+    run = Path(run)
+    if (run / RUN).is_file():
+        return checkpoint_place(run, read_run_record(run)["config"].get("train", {}).get("checkpoint_root", ""))
+    inside = run / "checkpoints"
+    return inside if inside.is_dir() else run
 
 
 def _from(

@@ -15,9 +15,9 @@ import pytest
 from tests.equivalence.clusters import finish, launch_cluster, launch_pretrain, write_corpus
 
 CONFIG = "configs/smoke/lm.py"
-STEPS, EVERY = 400, 10
+STEPS, EVERY = 120, 10
 SETTINGS = (f"train.checkpoint_every={EVERY}", "train.eval_every=0", f"optim.decay_steps={STEPS}", "train.keep=50")
-QUICK = {"EBM_JAX_SILENCE_SECONDS": "4"}
+QUICK = {"EBM_JAX_SILENCE_SECONDS": "10"}
 TIMEOUT_S = 240
 
 
