@@ -157,6 +157,21 @@ def test_what_is_written_greedily_is_most_likely(model):
             assert likelihood.nats == pytest.approx(written.log_prob, rel=1e-4)
 
 
+def test_the_end_of_a_text_is_as_likely_as_its_sampler_says(model):
+    written = [one for row in model.generate(PROMPTS[:3], samples=4, max_new_tokens=20, temperature=1.0) for one in row]
+    prompts = [prompt for prompt in PROMPTS[:3] for _ in range(4)]
+    whole = [n for n, one in enumerate(written) if one.finished]
+    assert whole, "some must end by themselves"
+    pairs = [(prompts[n], f" {written[n].text}") for n in range(len(written))]
+    found = model.log_likelihood(pairs, [one.finished for one in written])
+    for n in whole:
+        assert found[n].tokens == written[n].tokens
+        assert found[n].nats == pytest.approx(written[n].log_prob, rel=1e-4)
+    endless = dataclasses.replace(model, ends=())
+    with pytest.raises(UserError, match="has no token that ends a text"):
+        endless.log_likelihood(pairs[:1], [True])
+
+
 def test_a_stop_string_ends_a_text_and_is_left_out(model):
     settings = {"samples": 4, "max_new_tokens": 30, "temperature": 1.0}
     free = [c for row in model.generate(PROMPTS, **settings) for c in row]

@@ -1,5 +1,5 @@
-"""A second model of the same problems, of four blocks where the first has two: its likelihood guides, and so does a reward model
-that begins with it.
+"""A second model of the same problems, of four blocks where the first has two. Its likelihood guides, and so does a reward
+model that begins with it.
 
 Command:  python -m experiments.pretrain configs/ebd/problems_second.py workdir=runs/ebd/problems_second
           after the first command of configs/ebd/problems_base.py

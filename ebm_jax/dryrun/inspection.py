@@ -5,13 +5,15 @@
 each per chip: everything is taken to overlap, at the vendor's peak rates, so a real step takes longer.
 """
 
-import re
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import jax
+import numpy as np
+from jax.extend import core
 
 from ebm_jax.dryrun.cost import Cost, axes_of, cost_of
 from ebm_jax.dryrun.hlo import read_module
@@ -56,6 +58,17 @@ class Traffic:
 
 
 @dataclass(frozen=True)
+class Array:
+    """What one operation makes, over all chips; it need not be in memory as a whole at any time."""
+
+    bytes: float
+    shape: str
+    operation: str
+    place: str
+    """Where in the program: names of modules and loops."""
+
+
+@dataclass(frozen=True)
 class Inspection:
     """One program on one target; figures are per chip unless they say otherwise."""
 
@@ -69,6 +82,8 @@ class Inspection:
     """None where it is not known how much memory there is."""
     refused: str = ""
     """What the compiler said where it refused the program for its memory."""
+    largest: tuple[Array, ...] = ()
+    """The largest arrays that are made, where it does not fit."""
     memory: Memory = field(default_factory=Memory)
     memory_bytes: float = 0.0
     """What a chip has; 0 where it is not known."""
@@ -129,12 +144,15 @@ def inspect(planned: Planned, target: Target) -> Inspection:
         memory_bytes=target.rates.memory_bytes,
         model_flops=planned.model_flops,
     )
+    traced = planned.trace()
     try:
-        compiled = planned.lower().compile()
+        compiled = traced.lower().compile()
     except Exception as error:
         if not any(words in str(error) for words in _ABOUT_MEMORY):
             raise
-        return replace(found, fits=False, refused=str(error), compile_seconds=time.monotonic() - began)
+        largest = largest_arrays(traced.jaxpr.jaxpr)
+        seconds = time.monotonic() - began
+        return replace(found, fits=False, refused=str(error), largest=largest, compile_seconds=seconds)
     seconds = time.monotonic() - began
     memory = _memory(compiled)
     cost = cost_of(read_module(compiled.as_text() or ""), planned.turns)
@@ -144,6 +162,7 @@ def inspect(planned: Planned, target: Target) -> Inspection:
         found,
         compile_seconds=seconds,
         fits=fits,
+        largest=largest_arrays(traced.jaxpr.jaxpr) if fits is False else (),
         memory=memory,
         flops=cost.flops,
         bytes=cost.bytes,
@@ -190,19 +209,25 @@ def _seconds(cost: Cost, traffic: tuple[Traffic, ...], target: Target) -> dict[s
     return {name: amount / rate for name, (amount, rate) in work.items() if rate}
 
 
-_BUFFER = re.compile(r"^\s*\d+\.\s*Size:\s*(\S+)\s*$")
+def largest_arrays(jaxpr: core.Jaxpr, count: int = 8) -> tuple[Array, ...]:
+    """The largest arrays that a program makes, each kind once, loops entered."""
+    found = dict[Array, None]()
+    for inner in _jaxprs(jaxpr):
+        for equation in inner.eqns:
+            for made in equation.outvars:
+                shape, dtype = getattr(made.aval, "shape", ()), getattr(made.aval, "dtype", None)
+                if isinstance(dtype, np.dtype) and (size := math.prod(shape) * dtype.itemsize):
+                    place = str(equation.source_info.name_stack) or "the step itself"
+                    found[
+                        Array(float(size), f"{dtype}[{','.join(map(str, shape))}]", equation.primitive.name, place)
+                    ] = None
+    return tuple(sorted(found, key=lambda one: -one.bytes)[:count])
 
 
-def largest_buffers(refused: str) -> list[tuple[str, str, str]]:
-    """Size, shape and operator of the largest allocations that the compiler of TPU programs tells of."""
-    found, size, shape = list[tuple[str, str, str]](), "", ""
-    for line in refused.splitlines():
-        if match := _BUFFER.match(line):
-            size, shape = match[1], ""
-        elif size and (operator := re.match(r"\s*Operator: (.*)", line)):
-            found.append((size, shape, operator[1].strip()))
-            size = ""
-        elif size and (told := re.match(r"\s*Shape: (\S+)", line)):
-            shape = told[1]
-            found.append((size, shape, ""))
-    return found
+def _jaxprs(jaxpr: core.Jaxpr) -> Iterator[core.Jaxpr]:
+    yield jaxpr
+    for equation in jaxpr.eqns:
+        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: isinstance(x, core.Jaxpr)):
+            inner = value.jaxpr if isinstance(value, core.ClosedJaxpr) else value
+            if isinstance(inner, core.Jaxpr):
+                yield from _jaxprs(inner)

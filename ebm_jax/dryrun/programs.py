@@ -1,4 +1,4 @@
-"""What a config runs on its devices, lowered from shapes alone: no data, no weights, no device.
+"""What a config runs on its devices, traced from shapes alone: no data, no weights, no device.
 
 A config that trains has its step (of EBFT and RLVR with the rollouts in it) and its evaluation; one that decodes has the
 reading of its prompts, the drawing of responses, and its reward model.
@@ -36,7 +36,7 @@ from ebm_jax.training.program import Program
 from ebm_jax.types import Params
 
 Config = ExperimentConfig | Comparison | DecodingStudy
-Lower = Callable[[], jax.stages.Lowered]
+Trace = Callable[[], jax.stages.Traced]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Planned:
     """One program of a config."""
 
     name: str
-    lower: Lower
+    trace: Trace
     mesh: Mesh
     model_flops: float | None = None
     """Over all chips, without what is computed twice; None where it is not counted."""
@@ -71,17 +71,17 @@ def plan(config: Config, devices: Sequence[jax.Device], *, method: str = "", pro
 
 
 def _training(config: ExperimentConfig, program: Program) -> Iterator[Planned]:
-    yield Planned("train", program.lower, program.mesh, step_flops(program), sharding=program.report())
-    yield Planned("evaluate", lambda: _lower_evaluation(config, program), program.mesh)
+    yield Planned("train", program.trace, program.mesh, step_flops(program), sharding=program.report())
+    yield Planned("evaluate", lambda: _trace_evaluation(config, program), program.mesh)
 
 
-def _lower_evaluation(config: ExperimentConfig, program: Program) -> jax.stages.Lowered:
+def _trace_evaluation(config: ExperimentConfig, program: Program) -> jax.stages.Traced:
     spec, place = replace(program.spec, batch_size=config.eval.batch_size), NamedSharding(program.mesh, _ROWS)
     rows = {name: _shape(leaf, place) for name, leaf in spec.batch().items()}
     evaluator = SplitEvaluator(program.algorithm.evaluate, np.ones(spec.vocab_size), lambda batch: dict(batch))
     key = jax.eval_shape(lambda: jax.random.key(0))
     with use(program.mesh, program.rules):
-        return evaluator.lower(program.abstract.params, program.abstract.variables, rows, key)
+        return evaluator.trace(program.abstract.params, program.abstract.variables, rows, key)
 
 
 def _decoding(study: DecodingStudy, devices: Sequence[jax.Device], prompt_tokens: int) -> Iterator[Planned]:
@@ -94,22 +94,22 @@ def _decoding(study: DecodingStudy, devices: Sequence[jax.Device], prompt_tokens
     read = jax.jit(suffixes.read, static_argnames="each")
     sharding = sharding_report(params, [])
 
-    def lower_read() -> jax.stages.Lowered:
+    def trace_read() -> jax.stages.Traced:
         with use(mesh, rules):
-            return read.lower(params, tokens, lengths, each=each)
+            return read.trace(params, tokens, lengths, each=each)
 
-    def lower_draw() -> jax.stages.Lowered:
+    def trace_draw() -> jax.stages.Traced:
         # Drawing begins with what reading has left, where reading has left it.
         made = jax.eval_shape(lambda p, t, n: suffixes.read(p, t, n, each), params, tokens, lengths)
-        responses, memory = jax.tree.map(_shape, made, lower_read().compile().output_shardings)
+        responses, memory = jax.tree.map(_shape, made, trace_read().lower().compile().output_shardings)
         cut = jax.ShapeDtypeStruct((prompts * each,), jnp.int32)
         keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), prompts * each))
         until = jax.ShapeDtypeStruct((), jnp.int32)
         with use(mesh, rules):
-            return jax.jit(suffixes.draw).lower(params, memory, responses, cut, keys, until)
+            return jax.jit(suffixes.draw).trace(params, memory, responses, cut, keys, until)
 
-    yield Planned("read", lower_read, mesh, turns=horizon, sharding=sharding)
-    yield Planned("draw", lower_draw, mesh, turns=horizon, sharding=sharding)
+    yield Planned("read", trace_read, mesh, turns=horizon, sharding=sharding)
+    yield Planned("draw", trace_draw, mesh, turns=horizon, sharding=sharding)
     for choice in study.reward:
         if choice.kind == "model":
             yield _reward(choice.name, study, mesh, rules, prompts * each, prompt_tokens + horizon)
@@ -143,11 +143,11 @@ def _reward(name: str, study: DecodingStudy, mesh: Mesh, rules: Rules, rows: int
     spec = BatchSpec(batch_size=rows, context=longest, vocab_size=published.vocab_size)
     batch = {key: _shape(leaf, NamedSharding(mesh, _ROWS)) for key, leaf in spec.batch().items()}
 
-    def lower() -> jax.stages.Lowered:
+    def trace() -> jax.stages.Traced:
         with use(mesh, rules):
-            return jax.jit(lambda p, b: score_rows(network, p, b)).lower(params, batch)
+            return jax.jit(lambda p, b: score_rows(network, p, b)).trace(params, batch)
 
-    return Planned("reward", lower, mesh, sharding=sharding_report(params, []))
+    return Planned("reward", trace, mesh, sharding=sharding_report(params, []))
 
 
 _ROWS = PartitionSpec(BATCH_AXES)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ebm_jax.dryrun.inspection import Inspection, largest_buffers
+from ebm_jax.dryrun.inspection import Inspection
 
 SHOWN = 12
 """Kinds of collectives, and buffers, that are listed."""
@@ -88,9 +88,8 @@ def _refusal(found: Inspection) -> list[str]:
             f"  {found.program} does not fit: it needs {byte_count(found.memory.total)} of a chip's"
             f" {byte_count(found.memory_bytes)}, {byte_count(found.memory.total - found.memory_bytes)} too much"
         ]
-    if buffers := largest_buffers(found.refused)[:SHOWN]:
-        lines.append("  its largest buffers:")
-        lines += _aligned([("    " + size, shape, of) for size, shape, of in buffers])
+    lines.append("  the largest arrays that it makes, over all chips:")
+    lines += _aligned([("    " + byte_count(one.bytes), one.shape, one.operation, one.place) for one in found.largest])
     return [*lines, "  what helps, one at a time or together:", *[f"    * {fix}" for fix in ADVICE]]
 
 

@@ -57,9 +57,9 @@ class SplitEvaluator:
 
         self._sums, self._place = jax.jit(sums), place
 
-    def lower(self, params: Params, variables: Variables, batch: Batch, key: PRNGKey) -> jax.stages.Lowered:
-        """The function for these shapes, lowered."""
-        return self._sums.lower(params, variables, batch, key)
+    def trace(self, params: Params, variables: Variables, batch: Batch, key: PRNGKey) -> jax.stages.Traced:
+        """The function for these shapes."""
+        return self._sums.trace(params, variables, batch, key)
 
     def __call__(
         self, params: Params, variables: Variables, batches: Iterable[Mapping[str, Any]], key: PRNGKey

@@ -61,8 +61,8 @@ class Program:
             create = jax.jit(lambda k: unbox(self.algorithm.init(k, self.spec).frozen), out_shardings=place)
             return create(replicate(key, self.mesh))
 
-    def lower(self, extra: Mapping[str, jax.ShapeDtypeStruct] | None = None) -> jax.stages.Lowered:
-        """The train step for an ordinary batch (and the global fields ``extra``), lowered without any array."""
+    def trace(self, extra: Mapping[str, jax.ShapeDtypeStruct] | None = None) -> jax.stages.Traced:
+        """The train step for an ordinary batch (and the global fields ``extra``), traced without any array."""
         rows, context = self.spec.batch_size, self.spec.context
         shapes = dict.fromkeys(("inputs", "targets", "segments", "positions"), ((rows, context), jnp.int32))
         place = batch_sharding(self.mesh)
@@ -71,7 +71,7 @@ class Program:
         batch["index"] = jax.ShapeDtypeStruct((rows,), jnp.uint32, sharding=place)
         stop = jax.ShapeDtypeStruct((rows,), jnp.uint8, sharding=place)
         key = jax.eval_shape(lambda: jax.random.key(0))
-        return self.step.lower(self.abstract, batch | dict(extra or {}), stop, key)
+        return self.step.trace(self.abstract, batch | dict(extra or {}), stop, key)
 
     def report(self) -> str:
         """The sharding report that a run prints at its start."""

@@ -68,10 +68,10 @@ class TrainStep:
             new, output = self._jitted(state.replace(frozen=None), state.frozen, batch, stop, key)
         return new.replace(frozen=state.frozen), output
 
-    def lower(self, state: TrainState, batch: Batch, stop: PyTree, key: PyTree) -> jax.stages.Lowered:
-        """The step for these shapes, traced and lowered: what a dry run and the cost accounting look at."""
+    def trace(self, state: TrainState, batch: Batch, stop: PyTree, key: PyTree) -> jax.stages.Traced:
+        """The step for these shapes: what a dry run and the cost accounting look at."""
         with use(self._mesh, self._rules):
-            return self._jitted.lower(state.replace(frozen=None), state.frozen, batch, stop, key)
+            return self._jitted.trace(state.replace(frozen=None), state.frozen, batch, stop, key)
 
     def _step(
         self, state: TrainState, frozen: PyTree, batch: Batch, stop: Array, root: PRNGKey

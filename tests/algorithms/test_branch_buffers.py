@@ -146,6 +146,6 @@ def test_the_program_of_a_run(samples):
         config=TrainConfig(batch_size=1, steps=2),
         mesh=make_mesh(MeshConfig(), jax.devices()[:1]),
     )
-    shapes = re.findall(r"tensor<((?:\d+x)+)\w", program.lower().as_text())
+    shapes = re.findall(r"tensor<((?:\d+x)+)\w", program.trace().lower().as_text())
     sizes = [int(np.prod([int(n) for n in shape[:-1].split("x")])) for shape in shapes]
     assert PLACES**2 <= max(sizes) < square(samples)

@@ -74,7 +74,7 @@ def trace(config):
         rules=config.mesh.rules,
     )
     assert jax.tree.leaves(program.abstract.params)
-    program.lower()
+    program.trace().lower()
 
 
 TRACED = set()

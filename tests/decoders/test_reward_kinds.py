@@ -8,10 +8,10 @@ import pytest
 
 from configs.smoke.ebt import get_config as ebt
 from configs.smoke.lm import get_config as lm
-from ebm_jax.decoders.reward_kinds import ModelReward, VerifierReward, energy_reward
+from ebm_jax.decoders.reward_kinds import LikelihoodReward, ModelReward, VerifierReward, energy_reward
 from ebm_jax.decoders.rewards import Response
 from ebm_jax.errors import UserError
-from ebm_jax.evals.tasks.protocol import Prompt
+from ebm_jax.evals.tasks.protocol import LogLikelihood, Prompt
 from ebm_jax.experiment import run_training
 from ebm_jax.grading.rewards import RewardConfig
 from ebm_jax.training.config import TrainConfig
@@ -45,6 +45,20 @@ def test_verifiers_go_by_a_prompt_s_truth():
     assert reward([one, two, two], said(" 2", " 5", "4")).tolist() == [1, 0, 1]
     with pytest.raises(UserError, match="knows no truth for the prompt '3'"):
         reward([Prompt(text="3")], said("4"))
+
+
+def test_likelihoods_are_asked_with_the_end_of_what_has_ended():
+    class Fake:
+        name = "fake"
+
+        def log_likelihood(self, pairs, ended):
+            both = zip(pairs, ended, strict=True)
+            return [LogLikelihood(-float(len(text) + end), len(text), False) for (_, text), end in both]
+
+    reward = LikelihoodReward(Fake())
+    assert reward.name == "log-likelihood of fake"
+    responses = [Response((), "abc", True), Response((), "abc", False), Response((), "", True)]
+    assert reward([Prompt(text="q")] * 3, responses).tolist() == [-4, -3, -1]
 
 
 @pytest.fixture(scope="module")

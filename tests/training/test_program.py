@@ -23,7 +23,7 @@ def test_moments_lie_as_their_parameters():
 
 def test_step_is_lowered_from_shapes_alone():
     program = toy_program(toy_config(), MeshConfig(fsdp=8, rules="fsdp"), devices=8)
-    assert program.lower().out_info[1].metrics["loss"].shape == ()
+    assert program.trace().out_info[1].metrics["loss"].shape == ()
 
 
 def test_rows_must_divide_over_the_mesh():
@@ -38,7 +38,7 @@ def test_names_of_metrics_may_not_clash():
             return output._replace(metrics={"loss": output.metrics["accuracy"]})
 
     with pytest.raises(ValueError, match=r"\['loss'\] have names"):
-        toy_program(toy_config(), algorithm=Clash()).lower()
+        toy_program(toy_config(), algorithm=Clash()).trace()
 
 
 def test_frozen_networks_stay_out_of_the_state_that_is_donated_and_saved():
