@@ -153,6 +153,11 @@ This page is written by `python -m experiments.scaling_page` from `experiments/r
 
 def _cells(row: Row, record: dict[str, Any]) -> tuple[str, ...]:
     chip = get_chip(row.topology.partition(":")[0])
+    mesh = " x ".join(f"{axis} {size}" for axis, size in record["mesh"].items() if size > 1)
+    slices = f", {row.slices} slices" if row.slices > 1 else ""
+    head = (row.model, f"{record['chips']} {chip.name}{slices}", mesh)
+    if record["refused"]:
+        return (*head, "too much", *("",) * 8, "", "does not fit")
     rates, memory = rates_of(chip), record["total_bytes"]
     sent = {crosses: sum(t["sent"] for t in record["traffic"] if t["crosses"] is crosses) for crosses in (False, True)}
     work = {
@@ -164,12 +169,8 @@ def _cells(row: Row, record: dict[str, Any]) -> tuple[str, ...]:
     seconds = {name: amount / rate if rate else 0.0 for name, (amount, rate) in work.items()}
     alone, least = max(seconds["compute"], seconds["memory"]), max(seconds.values())
     unhidden = alone + seconds["links"] + seconds["network"]
-    mesh = " x ".join(f"{axis} {size}" for axis, size in record["mesh"].items() if size > 1)
-    slices = f", {row.slices} slices" if row.slices > 1 else ""
     return (
-        row.model,
-        f"{record['chips']} {chip.name}{slices}",
-        mesh,
+        *head,
         byte_count(memory),
         f"{memory / chip.hbm_bytes:.0%}",
         count(record["flops"]),

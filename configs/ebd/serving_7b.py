@@ -30,6 +30,6 @@ def get_config() -> DecodingStudy:
         model=model,
         methods={"ebd": CHAIN},
         prompts=PromptsConfig(texts=("One prompt.",)),
-        max_new_tokens=512,
-        at_once=32,
+        max_new_tokens=256,
+        at_once=16,
     )
