@@ -92,6 +92,9 @@ class _Costs:
             for one in computation.instructions.values():
                 self._count(one, computation, total)
             self._known[name] = total
+            # The end of an asynchronous collective names it once more.
+            if any('"AsyncCollectiveDone"' in one.attributes for one in computation.instructions.values()):
+                total.collectives.clear()
         return self._known[name]
 
     def _count(self, one: Instruction, within: Computation, total: Cost) -> None:
@@ -122,6 +125,10 @@ class _Costs:
                 for name in names:
                     total.add(self.of(name))
             return
+        if one.opcode == "send" and (target := re.search(r'_xla_megascale_target="([^"]*)"', one.attributes)):
+            brought = within.instructions[one.operands[0]].bytes
+            between = Collective(_between_slices(one), _slice_leaders(target[1]), brought)
+            total.collectives[between] = total.collectives.get(between, 0.0) + 1
         if kind in COLLECTIVES:
             brought = sum(within.instructions[name].bytes for name in one.operands)
             if kind == "all-reduce" and _keeps_a_part(one, within):
@@ -248,6 +255,18 @@ def _group(one: Instruction) -> tuple[int, ...]:
         first = re.findall(r"\{(\d+),(\d+)\}", pairs)
         return next((tuple(sorted((int(a), int(b)))) for a, b in first if a != b), (0,))
     return _first_group(one.attribute("replica_groups"))
+
+
+def _between_slices(send: Instruction) -> str:
+    """Which collective a transfer over the data centre's network is a part of: TPU programs hand it to the host."""
+    told = re.search(r'_xla_megascale_transfer_type="([^"]*)"', send.attributes)
+    return told[1].lower().replace("_", "-") if told else "send"
+
+
+def _slice_leaders(target: str) -> tuple[int, ...]:
+    """The first chip of every slice of ``{1,2}x{0:3}``: slices, and chips in each."""
+    slices, _, chips = target.partition("x")
+    return tuple(slice * (max(_numbers(chips), default=0) + 1) for slice in range(len(_numbers(slices))))
 
 
 def _keeps_a_part(reduce: Instruction, within: Computation) -> bool:

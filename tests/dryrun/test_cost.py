@@ -182,3 +182,40 @@ ENTRY %main (x: f32[64]) -> f32[16] {
 """
     (found,) = cost_of(read_module(text)).collectives
     assert (found.kind, found.bytes, found.sent) == ("reduce-scatter", 256, 192)
+
+
+def test_transfers_between_slices_are_collectives_of_their_first_chips():
+    how = 'frontend_attributes={_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}'
+    text = f"""HloModule m
+
+ENTRY %main (x: f32[100]) -> token[] {{
+  %x = f32[100]{{0}} parameter(0)
+  %after = token[] after-all()
+  %send = (f32[100]{{0}}, u32[], token[]) send(%x, %after), channel_id=2, is_host_transfer=true, {how}
+  ROOT %done = token[] send-done(%send), channel_id=2
+}}
+"""
+    (found,) = cost_of(read_module(text)).collectives
+    assert (found.kind, found.group, found.bytes, found.sent) == ("all-reduce", (0, 4), 400, 400)
+    assert axes_of(found.group, {"data": 2, "fsdp": 4, "tensor": 1}) == ("data",)
+
+
+def test_an_asynchronous_collective_counts_once():
+    def part(name, target, operands):
+        return f"""%{name} (i: f32[64]) -> f32[256] {{
+  %i = f32[64]{{0}} parameter(0)
+  %g = f32[256]{{0}} all-gather(%i), replica_groups={{{{0,1,2,3}}}}, dimensions={{0}}
+  ROOT %c = f32[256]{{0}} custom-call({operands}), custom_call_target="{target}"
+}}
+
+"""
+
+    text = "HloModule m, num_partitions=4\n\n" + part("start", "AsyncCollectiveStart", "%g")
+    text += part("done", "AsyncCollectiveDone", "%i, %g")
+    text += """ENTRY %main (x: f32[64]) -> f32[256] {
+  %x = f32[64]{0} parameter(0)
+  %s = f32[256]{0} fusion(%x), kind=kCustom, calls=%start
+  ROOT %d = f32[256]{0} fusion(%x), kind=kCustom, calls=%done
+}
+"""
+    assert list(cost_of(read_module(text)).collectives.values()) == [1]
