@@ -125,7 +125,7 @@ class Inspection:
         return asdict(self) | derived
 
 
-_ABOUT_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory", "Ran out of memory", "exceeded")
+_ABOUT_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory", "Ran out of memory")
 
 
 def inspect(planned: Planned, target: Target) -> Inspection:

@@ -31,7 +31,7 @@ Slurm, Open MPI, Kubernetes), or Slurm's variables alone."""
 ENVIRONMENT = ("EBM_JAX_COORDINATOR", "EBM_JAX_PROCESSES", "EBM_JAX_PROCESS_ID")
 """``host:port`` of process 0, the number of processes, and this process's number; or ``EBM_JAX_COORDINATOR=auto``."""
 SILENCE = "EBM_JAX_SILENCE_SECONDS"
-"""After how many seconds without a sign of life a process counts as gone."""
+"""After how many seconds without a sign of life a process counts as gone; 60 by default."""
 _FOLDER = "ebm_jax"
 _BEAT = 1.0
 _GRACE = 5.0
@@ -323,7 +323,7 @@ def _answers(address: str) -> bool:
 
 
 def _silence() -> float:
-    text = os.environ.get(SILENCE, "30")
+    text = os.environ.get(SILENCE, "60")
     try:
         return float(text)
     except ValueError:
