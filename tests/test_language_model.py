@@ -72,6 +72,7 @@ def test_a_run_speaks_as_it_was_taught(model, tmp_path):
     assert taught.encode(Prompt.chat("b")) == [1, WORDS.index("q"), 4, 3]
 
 
+@pytest.mark.slow
 def test_completions_do_not_depend_on_what_runs_beside_them(model, folder):
     settings = {"samples": 2, "max_new_tokens": 20, "temperature": 1.0, "seed": 3}
     together = model.generate(PROMPTS, **settings)

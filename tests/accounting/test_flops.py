@@ -61,6 +61,7 @@ def shapes(algorithm, batch=2, context=16):
     return variables, dict.fromkeys(names, ints) | {"weights": weights, "index": index}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conditioning", ["default", pytest.param("time_embed", marks=pytest.mark.slow)])
 def test_agrees_with_xla_where_nothing_loops(conditioning):
     model = TransformerConfig(depth=2, width=64, heads=2, unroll_layers=True)

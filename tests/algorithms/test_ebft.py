@@ -147,6 +147,7 @@ def stepped():
     return augmented, metrics, by_loss, through, *jit(expected)(augmented["continuations"])
 
 
+@pytest.mark.slow
 def test_no_gradient_passes_through_samples_rewards_or_features():
     _, _, by_loss, (by_params, by_frozen), *_ = stepped()
     assert_trees_close(by_params, by_loss, 1e-12)

@@ -159,6 +159,7 @@ def test_metrics_describe_the_first_and_the_last_step():
     assert metrics["nll"].weight == 2 * (LENGTH - 1)
 
 
+@pytest.mark.slow
 def test_smoothed_targets_and_the_contrast_of_energies():
     """Step i of K is smoothed by lambda (K-1-i)/(K-1); E(true) is read on the last landscape, E(found) before its step."""
     smoothing, coef, logit = 0.3, 0.2, 1.5

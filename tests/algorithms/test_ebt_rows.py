@@ -54,6 +54,7 @@ def test_a_row_s_descent_does_not_depend_on_the_batch_that_holds_it():
     assert_trees_close(whole.terms["prediction"].value, terms[0] + terms[1], 1e-12)
 
 
+@pytest.mark.slow
 def test_perplexity_does_not_depend_on_how_validation_is_batched():
     algorithm = tiny.ebt({"noise": 0.5}, thinking=ThinkingConfig(candidates=2), model={"depth": 1})
     params, batch = tiny.parameters(algorithm), tiny.batch(rows=4, pads=1)

@@ -70,6 +70,7 @@ METHODS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("method", METHODS)
 def test_packed_is_unpacked(method):
@@ -103,6 +104,7 @@ def test_fine_tuning_is_language_modelling_of_the_scored_tokens():
     assert float(ours.weight) == sum(flags[1:].sum() for flags in SCORED)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_a_reward_model_that_writes_is_a_language_model_of_the_better_texts():
     """Yang et al. 2024: its own cross-entropy, weighted, beside the preference's loss."""
@@ -117,6 +119,7 @@ def test_a_reward_model_that_writes_is_a_language_model_of_the_better_texts():
     assert float(expected.weight) == sum(length - 1 for length in LENGTHS[::2])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_a_wide_vocabulary_in_pieces_is_the_whole(monkeypatch):
     algorithm = sft()
@@ -126,6 +129,7 @@ def test_a_wide_vocabulary_in_pieces_is_the_whole(monkeypatch):
     assert_same(loss_and_gradients(algorithm, variables, batch), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("method", ["sft", "reward"])
 def test_adapters_begin_as_their_base_and_end_merged(method):
@@ -164,6 +168,7 @@ def test_a_reward_model_goes_on_with_the_head_of_another(lora):
             RewardModelConfig(**bad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tied", [False, True])
 def test_weights_of_a_language_model_go_where_they_belong(tied):
     model = transformer(tied=tied)
@@ -193,6 +198,7 @@ def test_rewards_are_read_at_the_last_tokens():
     assert rewards_of_rows(rewards, jnp.zeros((2, 6), int)).tolist() == [0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_rewards_do_not_see_padding():
     algorithm = reward()

@@ -31,6 +31,7 @@ def test_the_best_has_the_power_of_the_distribution_function(samples):
     assert (account.reward_calls <= samples).all() and account.steps.sum() == 0
 
 
+@pytest.mark.slow
 def test_one_by_weight_nears_the_tilted_law_as_there_are_more():
     run_of = lambda n: of(samples=n, pick="weigh", inv_temp=toy.INV_TEMP)[0]
     far = [toy.total_variation(law_of(run_of(n)), toy.PI) for n in (1, 2, 32)]

@@ -87,6 +87,7 @@ def test_a_cheap_reward_spares_the_full_one():
     assert job.scorer.calls <= 400 + through and job.scorer.calls < plain.scorer.calls
 
 
+@pytest.mark.slow
 def test_more_steps_compile_nothing_more():
     compiled = []
     for steps in (1, 7):
@@ -143,6 +144,7 @@ def test_prompts_do_not_depend_on_each_other():
     assert alone.responses == together.responses[6:9]
 
 
+@pytest.mark.slow
 def test_the_account_is_that_of_the_trace():
     found, job = run(replace(TOY, chains=50, cuts=CutConfig(law="horizon")), range(3))
     account, scorer, trace = job.account, job.scorer, found.log["trace"]

@@ -183,6 +183,7 @@ def language_model() -> LanguageModel:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["rollouts", pytest.param("bellman", marks=pytest.mark.slow)])
 def test_heads_learn_what_tokens_are_worth(target, tmp_path):
     """A token that is always worth 1, one that is always worth -1."""

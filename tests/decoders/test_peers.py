@@ -30,6 +30,7 @@ def far(method, law, **how) -> float:
     return toy.total_variation(law_of(run(method, range(PROMPTS), **how)[0]), law)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", ["length", pytest.param("horizon", marks=pytest.mark.slow)])
 def test_power_sampling_has_the_power_law(law):
     assert far(replace(POWER, cuts=CutConfig(law=law)), SQUARED, reward=None) < BOUND
@@ -72,6 +73,7 @@ def test_the_released_code_is_as_its_moves_and_drifts(steps):
     assert toy.total_variation(law_of(found), SQUARED) > 0.2
 
 
+@pytest.mark.slow
 def test_in_the_released_code_responses_shrink_for_ever():
     found, _ = run(replace(POWER, block=toy.HORIZON, steps=300, compat="rws"), range(300), reward=None)
     assert np.mean([len(response.tokens) == 1 for response in found.responses]) > 0.8
@@ -80,6 +82,7 @@ def test_in_the_released_code_responses_shrink_for_ever():
 REWARD_SMC = SMC(target=TILT, particles=64, block=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [
     {}, *(pytest.param(other, marks=pytest.mark.slow) for other in (
         {"prefix_rewards": False}, {"moves": 0, "threshold": 1.0}, {"block": 1}
@@ -142,6 +145,7 @@ def test_tempered_chains_have_the_tilted_law():
     assert far(Tempering(target=TILT, rungs=3, steps=8), toy.PI) < BOUND
 
 
+@pytest.mark.slow
 def test_speculative_rejection_finds_nearly_the_best_for_less():
     of = lambda block: run(SpeculativeRejection(samples=16, block=block), range(500))
     (whole, all_of_it), (early, some) = of(toy.HORIZON), of(1)

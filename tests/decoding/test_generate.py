@@ -92,6 +92,7 @@ def recomputed(algorithm, sampling, thinking=None):
     return [row[len(p) :] for row, p in zip(tokens, PROMPTS, strict=True)], told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "conditioning", [pytest.param(c, marks=[pytest.mark.slow] * (c not in ("default", "adaln"))) for c in CONDITIONINGS]
 )
@@ -117,6 +118,7 @@ def test_thinking_at_every_token_is_thinking_at_every_position():
     assert (passes == THOUGHT.forward_passes(algorithm.config.descent)).all()
 
 
+@pytest.mark.slow
 def test_a_landscape_that_is_not_visited_is_not_cached():
     algorithm = ebt("time_embed", landscapes=3)
     thinking = ThinkingConfig(steps=2)

@@ -182,6 +182,7 @@ def test_only_the_last_landscape_repeats(name):
     assert_trees_close(gradient, expected_gradient, 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shared", "loss_on"), [(False, "last_step"), (True, "every_step")])
 def test_unrolled_steps_are_the_loop(shared, loss_on):
     settings = fixed_random({"landscapes": 3, "loss_on": loss_on}, 2)

@@ -96,6 +96,7 @@ def test_no_array_is_made_whole_where_pieces_suffice(monkeypatch):
     assert made <= {"broadcast_in_dim", "dynamic_update_slice", "scan"}, made
 
 
+@pytest.mark.slow
 def test_a_part_of_a_row_has_the_noise_of_the_whole():
     key, index = jax.random.key(1), jnp.arange(3, dtype=jnp.uint32)
     for draw in (rng.normal_rows, rng.uniform_rows):

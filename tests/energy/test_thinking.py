@@ -66,6 +66,7 @@ def test_one_candidate_is_plain_descent():
     np.testing.assert_allclose(thought().kept[-1], state, rtol=0, atol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("select", ["min", "max", "max_gap"])
 def test_every_position_chooses_its_own_candidate(select):
     candidates = [alone(g) for g in range(3)]
@@ -83,6 +84,7 @@ def test_every_position_chooses_its_own_candidate(select):
     np.testing.assert_allclose(chosen.kept[-1], chosen.state, rtol=0, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_more_candidates_never_raise_the_chosen_energy():
     energies = [thought(candidates=g).final_energy_BxT if g > 1 else thought().final_energy_BxT for g in (1, 2, 3, 5)]
     for fewer, more in itertools.pairwise(energies):
@@ -152,6 +154,7 @@ def test_a_position_stops_when_its_energy_stops_falling(patience, accept_lower):
     assert len(counts) > 1, "positions stop at different steps"
 
 
+@pytest.mark.slow
 def test_step_sizes_are_changed():
     np.testing.assert_allclose(thought(step_size=0.7).state, thought().state, rtol=0, atol=1e-13)
     half = thought(CONFIG, 0.35)
@@ -162,6 +165,7 @@ def test_step_sizes_are_changed():
     assert (final_only.kept[1] != thought().kept[1]).all()
 
 
+@pytest.mark.slow
 def test_noise_is_changed():
     silent = thought(DescentConfig(landscapes=2))
     np.testing.assert_allclose(thought(noise=0.0).state, silent.state, rtol=0, atol=1e-13)

@@ -166,6 +166,7 @@ def compiled_anew():
     compilation_cache.reset_cache()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_anew")
 @pytest.mark.parametrize(
     "method", ["lm", *(pytest.param(name, marks=pytest.mark.slow) for name in ("s1", "sft lora", "ebft", "reward"))]

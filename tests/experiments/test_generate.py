@@ -41,6 +41,7 @@ def test_text_streams_past_the_context(lm_run, capsys):
     assert printed.startswith("line 7") and len(printed) > len("line 7\n")
 
 
+@pytest.mark.slow
 def test_samples_energies_and_json(ebt_run, capsys, tmp_path):
     out = tmp_path / "out.json"
     settings = ("tokens=4", "samples=2", "energies=true", "thinking.candidates=3", "thinking.steps=2", f"out={out}")

@@ -86,6 +86,7 @@ def test_features_are_the_same(case, made):
     np.testing.assert_allclose(ours.truth_XxG, truth, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_loss_and_gradient_are_the_same(case, made):
     algorithm, variables, batch, _, layout = case
     tokens, log_probs = made

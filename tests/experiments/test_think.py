@@ -54,6 +54,7 @@ def test_points_by_steps_candidates_variants_and_checkpoints(ebt_run):
     assert set(drawn) <= set(natural) and len(drawn) == len(natural)
 
 
+@pytest.mark.slow
 def test_a_language_model_is_one_point_a_text(folder):
     assert train(folder, folder / "plain") == 0
     assert run(folder / "plain", "rows=8") == 0

@@ -153,6 +153,7 @@ def test_another_base_is_refused(folder, tmp_path, capsys):
         shutil.move(folder / "kept", folder / "lm")
 
 
+@pytest.mark.slow
 def test_a_reward_model_learns_what_is_preferred(folder, capsys):
     run = folder / "reward"
     pairs = (

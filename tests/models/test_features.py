@@ -68,6 +68,7 @@ def found(name, depths, **settings):
     return rows, tiny.jit(lambda w: token_features(network, w, config, layers, prompt, made, branches))(weights)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", [name for name in OPTIONS if "," in name])
 def test_one_pass_gives_the_streams_of_every_text_by_itself(name):
@@ -120,6 +121,7 @@ def test_lengths():
         assert not np.asarray(x).any()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_pooling():
     name, depths = "window", (1.0, 2.0)

@@ -62,6 +62,7 @@ def test_newest_is_restored(stored, program):
     np.testing.assert_array_equal(restored.state.params["gain"], 3)
 
 
+@pytest.mark.slow
 def test_any_truncated_file_falls_back_or_changes_nothing(stored, program, tmp_path, caplog):
     fell_back = 0
     for number, name in enumerate(files_of(stored / "3")):

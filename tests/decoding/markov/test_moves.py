@@ -52,6 +52,7 @@ def gap(matrix: np.ndarray) -> float:
     return 1 - np.sort(np.linalg.eigvals(matrix).real)[-2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tries", "law", "block", "rule", "known"),
     [
