@@ -4,7 +4,7 @@ likely, and what a reward model of steps says.
 Command:  python -m experiments.decode configs/ebd/problems.py
           after the commands of configs/ebd/problems_reward.py
 Expected: sums 0.55 by greedy decoding and 0.79 with EBD, puzzles 0.45 and 0.61; docs/log.md has all methods and intervals.
-Hardware: one to two minutes on one CPU core for a method and seed; nothing but Python itself.
+Hardware: 15 minutes on one CPU core beside another program for all methods and seeds; nothing but Python itself.
 """
 
 from configs.pretrained import PROBLEMS, SECOND

@@ -1,9 +1,9 @@
 """What a compiled program does on one chip: matrix FLOPs, bytes of main memory, collectives; loops as often as they run.
 
 XLA's own analysis counts the body of a loop once. Here the printed program is read: every computation is costed by itself, and
-counted as often as it is called, a loop's body by the number of turns that the compiler found. Only matrix products and
-convolutions count as FLOPs. Bytes are what instructions read and write in main memory: whole operands and results, of slices
-and updates only what they touch.
+counted as often as it is called, a loop's body by the number of turns that the compiler has written on it, or else by the
+constant that its condition counts up to. Only matrix products and convolutions count as FLOPs. Bytes are what instructions read
+and write in main memory: whole operands and results, of slices and updates only what they touch.
 """
 
 import math
@@ -67,7 +67,11 @@ class Cost:
         self.bytes += times * other.bytes
         self.guessed += other.guessed
         for collective, count in other.collectives.items():
-            self.collectives[collective] = self.collectives.get(collective, 0.0) + times * count
+            self.transfer(collective, times * count)
+
+    def transfer(self, collective: Collective, times: float = 1.0) -> None:
+        """Counts a collective so many times more."""
+        self.collectives[collective] = self.collectives.get(collective, 0.0) + times
 
 
 def cost_of(module: Module, turns: int = 1) -> Cost:
@@ -117,7 +121,7 @@ class _Costs:
             inside = self.of(name)
             total.flops += inside.flops
             for collective, count in inside.collectives.items():
-                total.collectives[collective] = total.collectives.get(collective, 0.0) + count
+                total.transfer(collective, count)
             total.bytes += self._fusion_bytes(one, within, self._module.computations[name])
             return
         if one.opcode in ("call", "async-start"):
@@ -127,14 +131,12 @@ class _Costs:
             return
         if one.opcode == "send" and (target := re.search(r'_xla_megascale_target="([^"]*)"', one.attributes)):
             brought = within.instructions[one.operands[0]].bytes
-            between = Collective(_between_slices(one), _slice_leaders(target[1]), brought)
-            total.collectives[between] = total.collectives.get(between, 0.0) + 1
+            total.transfer(Collective(_between_slices(one), _slice_leaders(target[1]), brought))
         if kind in COLLECTIVES:
             brought = sum(within.instructions[name].bytes for name in one.operands)
             if kind == "all-reduce" and _keeps_a_part(one, within):
                 kind = "reduce-scatter"
-            collective = Collective(kind, _group(one) or tuple(range(self._module.partitions)), brought)
-            total.collectives[collective] = total.collectives.get(collective, 0.0) + 1
+            total.transfer(Collective(kind, _group(one) or tuple(range(self._module.partitions)), brought))
         total.flops += _flops(one, within)
         total.bytes += _moved(one, within)
 
@@ -194,7 +196,7 @@ def _moved(one: Instruction, within: Computation) -> float:
         return 0.0
     operands = [within.instructions[name] for name in one.operands if name in within.instructions]
     if one.opcode in _SLICES:
-        return (one.main_bytes if one.main_bytes else 0.0) + (one.bytes if operands and operands[0].main_bytes else 0.0)
+        return one.main_bytes + (one.bytes if operands and operands[0].main_bytes else 0.0)
     if one.opcode == "dynamic-update-slice":
         return operands[1].main_bytes + (operands[1].bytes if one.main_bytes else 0.0)
     if one.opcode == "copy-start":

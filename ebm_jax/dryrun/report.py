@@ -40,6 +40,8 @@ def table(found: Inspection) -> str:
         rows.append(("compiled FLOPs of a chip", count(found.flops)))
     rows.append(("main memory traffic", byte_count(found.bytes)))
     rows += [(f"least time: {name}", duration(seconds)) for name, seconds in found.seconds.items()]
+    if found.seconds and "network" not in found.seconds and any(each.crosses for each in found.traffic):
+        rows.append(("least time: network", "not known: nothing is published of this chip's"))
     if found.step_seconds is not None:
         mfu = f", at most {found.mfu:.0%} of the peak" if found.mfu is not None else ""
         rows.append(("least time of all", f"{duration(found.step_seconds)}, bound by {found.bound}{mfu}"))

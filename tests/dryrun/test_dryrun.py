@@ -1,13 +1,15 @@
 """The dry run of a config, against the real run on eight CPU devices."""
 
 import json
+from dataclasses import replace
 
 import jax
 import pytest
 
 from ebm_jax import cli
-from ebm_jax.dryrun.inspection import inspect
+from ebm_jax.dryrun.inspection import Inspection, Traffic, inspect
 from ebm_jax.dryrun.programs import plan
+from ebm_jax.dryrun.report import table
 from ebm_jax.dryrun.search import candidates, ranked
 from ebm_jax.dryrun.topology import find_target
 from ebm_jax.errors import UserError
@@ -66,6 +68,17 @@ def test_figures_of_a_step():
     assert {axes for each in found.traffic for axes in each.axes.split("+")} >= {"data", "fsdp", "tensor"}
     assert found.fits is None and found.step_seconds is None, "a CPU's rates are not known"
     assert inspect(evaluation, find_target("cpu:8")).flops < found.flops / 2
+
+
+def test_a_network_of_unknown_rate_is_not_called_free():
+    traffic = (Traffic("all-reduce", "data", 2, True, 1.0, 1e9, 1e9),)
+    known = Inspection(
+        program="train", topology="v6e:16x16", slices=2, chips=512, mesh={"data": 2}, compile_seconds=1.0,
+        traffic=traffic, seconds={"compute": 1.0},
+    )  # fmt: skip
+    assert "not known: nothing is published" in table(known)
+    assert "not known" not in table(replace(known, seconds={"compute": 1.0, "network": 0.2}))
+    assert "not known" not in table(replace(known, traffic=()))
 
 
 @pytest.mark.parametrize("path", ["configs/ebft/stories.py", "configs/ebd/problems.py"])
