@@ -28,6 +28,7 @@ _FREE = {
     *("partition-id", "replica-id", "domain", "opt-barrier", "while", "conditional", "call"),
 }
 """Instructions that move nothing themselves."""
+_GEMM = re.compile(r'custom_call_target="__cublas.*"lhs_contracting_dimensions":\[([^\]]*)\]')
 _SLICES = {"dynamic-slice", "slice", "gather"}
 
 
@@ -96,10 +97,21 @@ class _Costs:
             for one in computation.instructions.values():
                 self._count(one, computation, total)
             self._known[name] = total
-            # The end of an asynchronous collective names it once more.
-            if any('"AsyncCollectiveDone"' in one.attributes for one in computation.instructions.values()):
-                total.collectives.clear()
         return self._known[name]
+
+    @cached_property
+    def _started(self) -> set[str]:
+        """Channels of collectives that TPU programs begin in one fusion, go on with beside other work, and end in another.
+
+        Each of those fusions names the collective and hands its arrays on; it is the beginning that counts.
+        """
+        begun = (each for each in self._module.computations.values() if _calls(each, "AsyncCollectiveStart"))
+        return {_channel(one) for each in begun for one in each.instructions.values() if one.opcode in COLLECTIVES}
+
+    def _goes_on(self, one: Instruction, within: Computation) -> bool:
+        """Whether it is a collective that has begun elsewhere."""
+        begun = one.opcode in COLLECTIVES and _channel(one) in self._started
+        return begun and not _calls(within, "AsyncCollectiveStart")
 
     def _count(self, one: Instruction, within: Computation, total: Cost) -> None:
         kind = one.opcode.removesuffix("-start")
@@ -132,6 +144,8 @@ class _Costs:
         if one.opcode == "send" and (target := re.search(r'_xla_megascale_target="([^"]*)"', one.attributes)):
             brought = within.instructions[one.operands[0]].bytes
             total.transfer(Collective(_between_slices(one), _slice_leaders(target[1]), brought))
+        if self._goes_on(one, within):
+            return
         if kind in COLLECTIVES:
             brought = sum(within.instructions[name].bytes for name in one.operands)
             if kind == "all-reduce" and _keeps_a_part(one, within):
@@ -164,30 +178,53 @@ class _Costs:
         """Bytes of an instruction's result that its users touch; infinite where one of them may touch all."""
         total = 0.0
         for user in inside.users.get(one.name, []):
+            if self._hands_on(user, inside):
+                continue
             if user.opcode in _SLICES and user.operands[0] == one.name:
                 total += user.bytes
             elif user.opcode == "dynamic-update-slice" and user.operands[0] == one.name:
                 continue  # Written in its place.
             elif user.opcode == "bitcast":
                 total += self._read(user, inside)
+            elif user.opcode == "fusion":
+                (name,) = user.calls["calls"]
+                within = self._module.computations[name]
+                places = [number for number, operand in enumerate(user.operands) if operand == one.name]
+                total += sum(self._read(within.parameters[number], within) for number in places)
             else:
                 return math.inf
         return total
 
+    def _hands_on(self, one: Instruction, inside: Computation) -> bool:
+        """Whether it only passes the arrays of a collective that goes on, or ends, there."""
+        if not any(self._goes_on(each, inside) for each in inside.instructions.values()):
+            return False
+        passes = one.opcode == "parameter" or (one.root and one.opcode == "tuple")
+        return passes or "AsyncCollectiveDone" in one.attributes or self._goes_on(one, inside)
+
     def _written(self, fusion: Instruction, inside: Computation) -> float:
         root = inside.root
-        results = [inside.instructions[name] for name in root.operands] if root.opcode == "tuple" else [root]
+        parts = root.opcode == "tuple"
+        results = [inside.instructions[name] for name in root.operands] if parts else [root] * len(fusion.shapes)
         total = 0.0
-        for result, shape in zip(results, fusion.shapes, strict=False):
+        for result, shape in zip(results, fusion.shapes, strict=True):
             while result.opcode == "bitcast":
                 result = inside.instructions[result.operands[0]]
-            if not shape.in_main_memory:
+            if not shape.in_main_memory or self._hands_on(result, inside):
                 continue
             if result.opcode == "dynamic-update-slice":
                 total += min(shape.bytes, inside.instructions[result.operands[1]].bytes)
             else:
                 total += shape.bytes
         return total
+
+
+def _channel(one: Instruction) -> str:
+    return one.attribute("channel_id")
+
+
+def _calls(computation: Computation, target: str) -> bool:
+    return any(f'"{target}"' in one.attributes for one in computation.instructions.values())
 
 
 def _moved(one: Instruction, within: Computation) -> float:
@@ -212,6 +249,10 @@ def _flops(one: Instruction, within: Computation) -> float:
         return 2.0 * one.shapes[0].elements * math.prod(lhs.sizes[axis] for axis in contracted)
     if one.opcode == "convolution":
         return _convolution_flops(one, within)
+    if one.opcode == "custom-call" and (gemm := _GEMM.search(one.attributes)):
+        # GPU programs call a library for some matrix products.
+        lhs = within.instructions[one.operands[0]].shapes[0]
+        return 2.0 * one.shapes[0].elements * math.prod(lhs.sizes[axis] for axis in _numbers(gemm[1]))
     return 0.0
 
 

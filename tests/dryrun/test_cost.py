@@ -219,3 +219,104 @@ def test_an_asynchronous_collective_counts_once():
 }
 """
     assert list(cost_of(read_module(text)).collectives.values()) == [1]
+
+
+def test_what_goes_on_beside_other_work_counts_where_it_begins():
+    """A gather begun in front of a loop, carried through three turns of other work, and ended behind it."""
+    gather = "%g = f32[256]{0} all-gather(%shard), channel_id=7, replica_groups={{0,1,2,3}}, dimensions={0}"
+    text = f"""HloModule m, num_partitions=4
+
+%start (shard: f32[64]) -> (f32[64], f32[256]) {{
+  %shard = f32[64]{{0}} parameter(0)
+  {gather}
+  ROOT %c = (f32[64]{{0}}, f32[256]{{0}}) custom-call(%g), custom_call_target="AsyncCollectiveStart"
+}}
+
+%onward (shard: f32[64], whole: f32[256], y: f32[8]) -> (f32[8], f32[64], f32[256]) {{
+  %shard = f32[64]{{0}} parameter(0)
+  %whole = f32[256]{{0}} parameter(1)
+  {gather}
+  %y = f32[8]{{0}} parameter(2)
+  %z = f32[8]{{0}} add(%y, %y)
+  ROOT %t = (f32[8]{{0}}, f32[64]{{0}}, f32[256]{{0}}) tuple(%z, %shard, %whole)
+}}
+
+%done (shard: f32[64], whole: f32[256]) -> f32[256] {{
+  %shard = f32[64]{{0}} parameter(0)
+  %whole = f32[256]{{0}} parameter(1)
+  {gather}
+  ROOT %c = f32[256]{{0}} custom-call(%shard, %whole, %g), custom_call_target="AsyncCollectiveDone"
+}}
+
+%body (at: (f32[8], f32[64], f32[256])) -> (f32[8], f32[64], f32[256]) {{
+  %at = (f32[8]{{0}}, f32[64]{{0}}, f32[256]{{0}}) parameter(0)
+  %y = f32[8]{{0}} get-tuple-element(%at), index=0
+  %s = f32[64]{{0}} get-tuple-element(%at), index=1
+  %w = f32[256]{{0}} get-tuple-element(%at), index=2
+  ROOT %f = (f32[8]{{0}}, f32[64]{{0}}, f32[256]{{0}}) fusion(%s, %w, %y), kind=kCustom, calls=%onward
+}}
+
+%more (at: (f32[8], f32[64], f32[256])) -> pred[] {{
+  %at = (f32[8]{{0}}, f32[64]{{0}}, f32[256]{{0}}) parameter(0)
+  ROOT %p = pred[] constant(true)
+}}
+
+ENTRY %main (x: f32[64], y: f32[8]) -> f32[256] {{
+  %x = f32[64]{{0}} parameter(0)
+  %y = f32[8]{{0}} parameter(1)
+  %b = (f32[64]{{0}}, f32[256]{{0}}) fusion(%x), kind=kCustom, calls=%start
+  %s = f32[64]{{0}} get-tuple-element(%b), index=0
+  %w = f32[256]{{0}} get-tuple-element(%b), index=1
+  %i = (f32[8]{{0}}, f32[64]{{0}}, f32[256]{{0}}) tuple(%y, %s, %w)
+  %l = (f32[8]{{0}}, f32[64]{{0}}, f32[256]{{0}}) while(%i), condition=%more, body=%body, \
+backend_config={{"known_trip_count":{{"n":"3"}}}}
+  %s2 = f32[64]{{0}} get-tuple-element(%l), index=1
+  %w2 = f32[256]{{0}} get-tuple-element(%l), index=2
+  ROOT %d = f32[256]{{0}} fusion(%s2, %w2), kind=kCustom, calls=%done
+}}
+"""
+    found = cost_of(read_module(text.replace("\\\n", "")))
+    ((one, times),) = found.collectives.items()
+    assert (one.kind, one.bytes, times) == ("all-gather", 256, 1)
+    # The beginning reads a shard and writes both, the three turns read and write 8 numbers.
+    assert found.bytes == 4 * (64 + 64 + 256) + 3 * 4 * (8 + 8)
+
+
+def test_a_slice_within_a_fusion_of_a_fusion_is_a_slice():
+    text = """HloModule m
+
+%inner (x: f32[24,100], n: s32[]) -> f32[1,100] {
+  %x = f32[24,100]{1,0} parameter(0)
+  %n = s32[] parameter(1)
+  %z = s32[] constant(0)
+  ROOT %s = f32[1,100]{1,0} dynamic-slice(%x, %n, %z), dynamic_slice_sizes={1,100}
+}
+
+%outer (x: f32[24,100], n: s32[]) -> f32[1,100] {
+  %x = f32[24,100]{1,0} parameter(0)
+  %n = s32[] parameter(1)
+  %f = f32[1,100]{1,0} fusion(%x, %n), kind=kLoop, calls=%inner
+  ROOT %a = f32[1,100]{1,0} add(%f, %f)
+}
+
+ENTRY %main (x: f32[24,100], n: s32[]) -> f32[1,100] {
+  %x = f32[24,100]{1,0} parameter(0)
+  %n = s32[] parameter(1)
+  ROOT %r = f32[1,100]{1,0} fusion(%x, %n), kind=kLoop, calls=%outer
+}
+"""
+    assert cost_of(read_module(text)).bytes == pytest.approx(4 * 200, abs=8)
+
+
+def test_a_product_by_a_library_counts():
+    text = """HloModule m
+
+ENTRY %main (x: bf16[64,256], y: bf16[256,32]) -> bf16[64,32] {
+  %x = bf16[64,256]{1,0} parameter(0)
+  %y = bf16[256,32]{1,0} parameter(1)
+  %g = (bf16[64,32]{1,0}, s8[1024]{0}) custom-call(%x, %y), custom_call_target="__cublas$lt$matmul", \
+backend_config={"gemm_backend_config":{"dot_dimension_numbers":{"lhs_contracting_dimensions":["1"]}}}
+  ROOT %r = bf16[64,32]{1,0} get-tuple-element(%g), index=0
+}
+"""
+    assert cost_of(read_module(text.replace("\\\n", ""))).flops == 2 * 64 * 256 * 32
