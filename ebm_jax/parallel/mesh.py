@@ -58,10 +58,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
             f"the mesh {_show(sizes)} uses {needed} of {len(devices)} devices; with {processes} processes it must use"
             " all of them"
         )
-    devices = devices[:needed]
-    mesh = Mesh(_arrange(sizes, devices), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
-    _check_rows(mesh, processes)
-    return mesh
+    return Mesh(_arrange(sizes, devices[:needed]), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
 
 
 def config_of(mesh: Mesh, rules: Rules) -> MeshConfig:
@@ -98,24 +95,40 @@ def _sizes(config: MeshConfig, count: int) -> tuple[int, ...]:
 
 def _arrange(sizes: tuple[int, ...], devices: list[jax.Device]) -> np.ndarray:
     slices = len({getattr(device, "slice_index", 0) for device in devices})
-    if slices == 1:
-        return mesh_utils.create_device_mesh(sizes, devices)
     if sizes[0] % slices:
         raise UserError(f"mesh.data={sizes[0]} must be divisible by the number of slices, {slices}")
-    return mesh_utils.create_hybrid_device_mesh((sizes[0] // slices, *sizes[1:]), (slices, 1, 1), devices)
+    inside = (sizes[0] // slices, *sizes[1:])
+    if slices == 1:
+        arranged = mesh_utils.create_device_mesh(inside, devices, allow_split_physical_axes=True)
+    else:
+        outside = (slices, 1, 1)
+        arranged = mesh_utils.create_hybrid_device_mesh(inside, outside, devices, allow_split_physical_axes=True)
+    return arranged if _divided_rows(arranged) is None else _by_process(sizes, devices)
 
 
-def _check_rows(mesh: Mesh, processes: int) -> None:
-    """Each process feeds its own rows, so no row of devices that share a part of the batch may span two."""
-    if processes == 1:
-        return
-    for group in mesh.devices.reshape(batch_shards(mesh), -1):
+def _by_process(sizes: tuple[int, ...], devices: list[jax.Device]) -> np.ndarray:
+    """The devices of each process side by side: what shares rows of a batch is then in one process."""
+    processes = len({device.process_index for device in devices})
+    local = len(devices) // processes
+    data, fsdp, tensor = sizes
+    narrow = math.gcd(fsdp, local // tensor)
+    inside = (local // (tensor * narrow), narrow, tensor)
+    if local % tensor or data % inside[0]:
+        raise UserError(
+            f"the mesh {_show(sizes)} does not divide over processes of {local} devices: mesh.tensor must divide the devices of"
+            " one, which all share rows of the batch, and mesh.fsdp or mesh.data what is left of them"
+        )
+    outside = (data // inside[0], fsdp // narrow, 1)
+    return mesh_utils.create_hybrid_device_mesh(inside, outside, devices, process_is_granule=True)
+
+
+def _divided_rows(arranged: np.ndarray) -> list[int] | None:
+    """Processes that share rows of a batch, where some do: each is to feed its own rows."""
+    for group in arranged.reshape(-1, arranged.shape[-1]):
         owners = {device.process_index for device in group}
         if len(owners) > 1:
-            raise UserError(
-                f"mesh.tensor={mesh.shape['tensor']} spans the processes {sorted(owners)}; it must divide the"
-                " devices of one"
-            )
+            return sorted(owners)
+    return None
 
 
 def _show(sizes: tuple[int, ...]) -> str:

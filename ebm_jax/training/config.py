@@ -15,6 +15,9 @@ class TrainConfig:
     """Rows of one optimizer step, over all hosts."""
     accumulate: int = 1
     """Microbatches of one optimizer step; the result does not depend on it, the memory does."""
+    local_gradients: bool = False
+    """Gather weights and add up gradients once a step instead of wherever a weight is used: the same numbers, far less to send
+    where weights are used in loops, at the memory of whole weights and gradients on every device (``training.step.Local``)."""
     log_every: int = 10
     eval_every: int = 0
     eval_batches: int = 0

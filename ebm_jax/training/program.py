@@ -112,6 +112,7 @@ def build_program(
         algorithm,
         optimizer,
         accumulate=config.accumulate,
+        local_gradients=config.local_gradients,
         trainable=trainable_mask(group_labels(boxed.params, groups, options), options),
         learning_rates=lambda at: learning_rates(optim, options, at),
         abstract=abstract,

@@ -4,7 +4,7 @@ Sums and weights are kept apart until the end. With ``W_t`` the weight of the te
 microbatches, all devices), the gradient is ``sum_t coef_t * d total_t / W_t``: a plain sum, however the batch is cut.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ebm_jax.algorithm import Algorithm, LossOutput, Variables
 from ebm_jax.errors import UserError
+from ebm_jax.parallel.mesh import batch_shards
 from ebm_jax.parallel.rules import BATCH_AXES, Rules, constrain, use
 from ebm_jax.rng import at_step
 from ebm_jax.training.state import TrainState
@@ -50,6 +51,7 @@ class TrainStep:
         optimizer: optax.GradientTransformation,
         *,
         accumulate: int,
+        local_gradients: bool,
         trainable: PyTree,
         learning_rates: Callable[[Array], Mapping[str, Array]],
         abstract: TrainState,
@@ -61,6 +63,9 @@ class TrainStep:
         self._mesh, self._rules = mesh, rules
         place = jax.tree.map(lambda leaf: leaf.sharding, abstract.replace(frozen=None))
         everywhere = NamedSharding(mesh, PartitionSpec())
+        local = Local(mesh, abstract) if local_gradients else None
+        self._gradients = local or gradients
+        self._within = local.gathered if local else lambda variables: variables
         self._jitted = jax.jit(self._step, donate_argnums=0, out_shardings=(place, everywhere))
 
     def __call__(self, state: TrainState, batch: Batch, stop: Array, key: PRNGKey) -> tuple[TrainState, StepOutput]:
@@ -77,15 +82,15 @@ class TrainStep:
         self, state: TrainState, frozen: PyTree, batch: Batch, stop: Array, root: PRNGKey
     ) -> tuple[TrainState, StepOutput]:
         key = at_step(root, state.step)
-        variables = Variables(params=state.params, frozen=frozen, carry=state.carry)
+        variables = self._within(Variables(params=state.params, frozen=frozen, carry=state.carry))
         tokens = jnp.sum(batch["weights"]) if "weights" in batch else jnp.zeros(())
         batch = self._algorithm.augment(variables, batch, key, state.step)
 
-        def loss(params: Params, part: Batch) -> LossOutput:
+        def loss(params: Params, part: Batch, variables: Variables, key: PRNGKey, step: Array) -> LossOutput:
             params = jax.tree.map(lambda p, t: p if t else jax.lax.stop_gradient(p), params, self._trainable)
-            return self._algorithm.loss(params, variables, part, key, state.step)
+            return self._algorithm.loss(params, variables, part, key, step)
 
-        grads, sums = gradients(loss, state.params, batch, self._accumulate)
+        grads, sums = self._gradients(loss, variables.params, batch, self._accumulate, variables, key, state.step)
         updates, opt_state = self._optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         carry = self._algorithm.absorb(variables, batch, sums.records, key, state.step)
@@ -125,36 +130,42 @@ class Sums(NamedTuple):
 
 
 def gradients(
-    loss: Callable[[Params, Batch], LossOutput], params: Params, batch: Batch, accumulate: int
+    loss: Callable[..., LossOutput],
+    params: Params,
+    batch: Batch,
+    accumulate: int,
+    *others: PyTree,
+    total: Callable[[PyTree], PyTree] | None = None,
 ) -> tuple[Params, Sums]:
     """Gradients of ``sum_t coef_t * total_t / W_t`` over ``batch``, cut into ``accumulate`` microbatches, and its sums.
 
     The weights ``W_t`` do not depend on parameters, so with several microbatches they are summed by a first scan of
-    ``loss`` whose only outputs they are: the compiler drops the rest of that pass.
+    ``loss(params, part, *others)`` whose only outputs they are: the compiler drops the rest of that pass. Where ``batch`` is
+    a part of the step's, ``total`` adds weights up over all parts.
     """
 
     def objective(params: Params, part: Batch, weights: Mapping[str, Array] | None) -> tuple[Array, Sums]:
-        sums = _sums(loss(params, part))
+        sums = _sums(loss(params, part, *others))
         weights = weights or {name: jax.lax.stop_gradient(value.weight) for name, value in sums.terms.items()}
         totals = {name: WeightedSum(value.total, weights[name]) for name, value in sums.terms.items()}
         return _combine(sums.coefs, totals), sums
 
+    def weigh(part: Batch) -> dict[str, Array]:
+        return {name: term.value.weight for name, term in loss(params, part, *others).terms.items()}
+
     grad = jax.grad(objective, has_aux=True)
     if accumulate == 1:
-        return grad(params, batch, None)
+        return grad(params, batch, None if total is None else total(weigh(batch)))
 
     parts = split_rows(batch, accumulate)
-
-    def weigh(part: Batch) -> dict[str, Array]:
-        return {name: term.value.weight for name, term in loss(params, part).terms.items()}
-
     first = jax.tree.map(lambda x: x[0], parts)
     shapes = jax.eval_shape(weigh, first)
-    weights, _ = jax.lax.scan(lambda total, part: (_add(total, weigh(part)), None), _zeros(shapes), parts)
+    weights, _ = jax.lax.scan(lambda sofar, part: (_add(sofar, weigh(part)), None), _zeros(shapes), parts)
+    weights = weights if total is None else total(weights)
 
-    def one(total: PyTree, part: Batch) -> tuple[PyTree, tuple[dict[str, Array], PyTree]]:
+    def one(sofar: PyTree, part: Batch) -> tuple[PyTree, tuple[dict[str, Array], PyTree]]:
         grads, sums = grad(params, part, weights)
-        return _add(total, (_wide(grads), sums.terms, sums.metrics)), (sums.coefs, sums.records)
+        return _add(sofar, (_wide(grads), sums.terms, sums.metrics)), (sums.coefs, sums.records)
 
     _, shapes = jax.eval_shape(lambda part: grad(params, part, weights), first)
     empty = (_zeros(_wide(params)), _zeros(shapes.terms), _zeros(shapes.metrics))
@@ -162,6 +173,82 @@ def gradients(
     grads = jax.tree.map(lambda g, p: g.astype(p.dtype), grads, params)
     coefs = {name: values[0] for name, values in coefs.items()}
     return grads, Sums(coefs, terms, metrics, join_rows(records))
+
+
+class Local:
+    """``gradients`` where every device takes those of its own rows by itself, over whole weights.
+
+    Weights are gathered once a step, and gradients are added up and scattered once. The partitioner, left to itself, does both
+    wherever a weight is used: inside the loops over layers, vocabulary pieces, inner steps and sampled tokens. The price is the
+    memory of whole weights, whole frozen networks and whole gradients (as ZeRO's stages 1 and 2 have it; Rajbhandari et al.
+    2020); the optimizer's state stays divided. A division over ``tensor`` stays with the partitioner.
+    """
+
+    def __init__(self, mesh: Mesh, abstract: TrainState) -> None:
+        specs = lambda tree: jax.tree.map(lambda leaf: leaf.sharding.spec, tree)
+        self._mesh, self._params, self._frozen = mesh, specs(abstract.params), specs(abstract.frozen)
+        self._parts = jax.tree.map(lambda spec: _only(spec, BATCH_AXES), self._params)
+
+    def gathered(self, variables: Variables) -> Variables:
+        """The same with whole networks: what the whole step, and not its loss alone, is given."""
+
+        def whole(x: Array, spec: PartitionSpec) -> Array:
+            return jax.lax.with_sharding_constraint(x, NamedSharding(self._mesh, _only(spec, ("tensor",))))
+
+        params = jax.tree.map(whole, variables.params, self._params)
+        return variables.replace(params=params, frozen=jax.tree.map(whole, variables.frozen, self._frozen))
+
+    def __call__(
+        self,
+        loss: Callable[..., LossOutput],
+        params: Params,
+        batch: Batch,
+        accumulate: int,
+        variables: Variables,
+        key: PRNGKey,
+        step: Array,
+    ) -> tuple[Params, Sums]:
+        shards = batch_shards(self._mesh)
+        for rows in {x.shape[0] for x in jax.tree.leaves(batch)}:
+            if rows % (shards * accumulate):
+                raise UserError(
+                    f"train.local_gradients: the {rows} rows of a step are not divisible by the {shards} batch shards of the"
+                    f" mesh times train.accumulate={accumulate}; change train.batch_size, or turn train.local_gradients off"
+                )
+
+        def of_own_rows(
+            batch: Batch, params: Params, variables: Variables, key: PRNGKey, step: Array
+        ) -> tuple[Params, Sums]:
+            others = variables.replace(params=params), key, step
+            grads, sums = gradients(loss, params, batch, accumulate, *others, total=_total)
+            terms, metrics = _total((sums.terms, sums.metrics))
+            return jax.tree.map(_scatter, grads, self._parts), sums._replace(terms=terms, metrics=metrics)
+
+        rows, whole = PartitionSpec(BATCH_AXES), PartitionSpec()
+        mapped = jax.shard_map(
+            of_own_rows,
+            mesh=self._mesh,
+            in_specs=(rows, whole, whole, whole, whole),
+            out_specs=(self._parts, Sums(coefs=whole, terms=whole, metrics=whole, records=rows)),  # type: ignore[arg-type]
+            axis_names=set(BATCH_AXES),
+            check_vma=False,
+        )
+        return mapped(batch, params, variables.replace(params=None), key, step)
+
+
+def _only(spec: PartitionSpec, axes: Sequence[str]) -> PartitionSpec:
+    return PartitionSpec(*(entry if entry in axes else None for entry in spec))
+
+
+def _scatter(x: Array, spec: PartitionSpec) -> Array:
+    # Scattered first: what then crosses the network between slices (the axis ``data``) is the smaller.
+    for axis, entry in enumerate(spec):
+        x = x if entry is None else jax.lax.psum_scatter(x, entry, scatter_dimension=axis, tiled=True)
+    return jax.lax.psum(x, tuple(axis for axis in BATCH_AXES if axis not in spec))
+
+
+def _total(tree: PyTree) -> PyTree:
+    return jax.lax.psum(tree, BATCH_AXES)
 
 
 def split_rows(batch: PyTree, parts: int) -> PyTree:

@@ -71,7 +71,11 @@ LAYOUTS = {
     "fsdp 8": (MeshConfig(data=1, fsdp=8, rules="fsdp"), 8, 1),
     "fsdp_tp 2x2x2": (MeshConfig(fsdp=2, tensor=2, rules="fsdp_tp"), 8, 1),
     "fsdp_tp 2x2x2, accumulate 2": (MeshConfig(fsdp=2, tensor=2, rules="fsdp_tp"), 8, 2),
+    "local 2x2": (MeshConfig(fsdp=2, rules="fsdp"), 4, 1),
+    "local 1x2x2, accumulate 2": (MeshConfig(fsdp=2, tensor=2, rules="fsdp_tp"), 4, 2),
 }
+LOCAL = ("local 2x2", "local 1x2x2, accumulate 2")
+"""Layouts where every device takes the gradients of its own rows by itself."""
 
 
 class Packed(ToyStream):
@@ -114,8 +118,8 @@ def program_of(method, mesh, devices, precision, config):
     )
 
 
-def run(method, mesh, devices, accumulate, steps=3):
-    config = TrainConfig(steps=steps, batch_size=ROWS, accumulate=accumulate, log_every=1)
+def run(method, mesh, devices, accumulate, steps=3, local=False):
+    config = TrainConfig(steps=steps, batch_size=ROWS, accumulate=accumulate, local_gradients=local, log_every=1)
     program = program_of(method, mesh, devices, DOUBLE, config)
     lines = Lines()
     result = train(program, toy_start(program), stream=Packed(), config=config, key=root_key(1), writer=lines)
@@ -131,9 +135,14 @@ def whole(method):
 
 # The layout with everything in it is quick enough for every day, for the plainest method.
 EVERY_DAY = [("lm", "fsdp_tp 2x2x2, accumulate 2")]
-TELLING = ("accumulate 4", "fsdp_tp 2x2x2, accumulate 2")
-"""Two layouts tell whether the parts of a method are cut right; the methods with the most of their own are cut in more ways."""
-CLOSELY = {"lm": LAYOUTS, "s2": (*TELLING, "ddp 8", "fsdp 8"), "ebft": (*TELLING, "fsdp 8"), "ebft lora": TELLING[1:]}
+TELLING = ("accumulate 4", "fsdp_tp 2x2x2, accumulate 2", LOCAL[0])
+"""These tell whether the parts of a method are cut right; the methods with the most of their own are cut in more ways."""
+CLOSELY = {
+    "lm": LAYOUTS,
+    "s2": (*TELLING, "ddp 8", "fsdp 8", LOCAL[1]),
+    "ebft": (*TELLING, "fsdp 8", LOCAL[1]),
+    "ebft lora": TELLING[1:],
+}
 
 
 def how_often(method, layout):
@@ -148,7 +157,7 @@ CASES = [pytest.param(m, layout, marks=how_often(m, layout)) for m in METHODS fo
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("method", "layout"), CASES)
 def test_cut_differently_is_the_same(method, layout):
-    state, lines = run(method, *LAYOUTS[layout])
+    state, lines = run(method, *LAYOUTS[layout], local=layout in LOCAL)
     expected, expected_lines = whole(method)
     assert_trees_close(state, expected, 1e-9)
     for (step, values), (other_step, others) in zip(lines, expected_lines, strict=True):

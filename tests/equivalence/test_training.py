@@ -16,11 +16,13 @@ MESHES = {
     "fsdp 8": (MeshConfig(data=1, fsdp=8, rules="fsdp"), 8, 1),
     "fsdp_tp 2x2x2": (MeshConfig(fsdp=2, tensor=2, rules="fsdp_tp"), 8, 1),
     "fsdp_tp 2x2x2, accumulate 2": (MeshConfig(fsdp=2, tensor=2, rules="fsdp_tp"), 8, 2),
+    "local 2x2": (MeshConfig(fsdp=2, rules="fsdp"), 4, 1),
+    "local 1x2x2, accumulate 2": (MeshConfig(fsdp=2, tensor=2, rules="fsdp_tp"), 4, 2),
 }
 
 
-def run(mesh: MeshConfig, devices: int, accumulate: int, steps: int = 3):
-    config = toy_config(steps=steps, accumulate=accumulate)
+def run(mesh: MeshConfig, devices: int, accumulate: int, steps: int = 3, local: bool = False):
+    config = toy_config(steps=steps, accumulate=accumulate, local_gradients=local)
     program = toy_program(config, mesh, devices)
     lines = Lines()
     result = train(program, toy_start(program), stream=ToyStream(), config=config, key=root_key(1), writer=lines)
@@ -32,14 +34,14 @@ def reference():
     return run(MeshConfig(), 1, 1)
 
 
-EVERY_DAY = ("accumulate 4", "fsdp_tp 2x2x2, accumulate 2")
+EVERY_DAY = ("accumulate 4", "fsdp_tp 2x2x2, accumulate 2", "local 1x2x2, accumulate 2")
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in EVERY_DAY)) for name in MESHES]
 )
 def test_cut_differently_is_the_same(reference, name):
-    state, lines = run(*MESHES[name])
+    state, lines = run(*MESHES[name], local=name.startswith("local"))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state, reference[0])
     for (step, values), (other_step, others) in zip(lines, reference[1], strict=True):
         assert step == other_step
@@ -51,6 +53,15 @@ def test_rows_that_do_not_divide_are_named():
     program = toy_program(config)
     with pytest.raises(UserError, match=r"24 rows.*train\.accumulate=16"):
         train(program, toy_start(program), stream=ToyStream(), config=config, key=root_key(1))
+
+
+def test_rows_that_every_device_cannot_share_are_named():
+    config = toy_config(steps=1, local_gradients=True)
+    program = toy_program(config, MeshConfig(data=16 // 2), 8, algorithm=ToyLM(replay=False))
+    assert train(program, toy_start(program), stream=ToyStream(), config=config, key=root_key(1)).step == 1
+    replaying = toy_program(toy_config(steps=1, accumulate=4, local_gradients=True), MeshConfig(data=8), 8)
+    with pytest.raises(UserError, match=r"24 rows .* 8 batch shards of the mesh times train\.accumulate=4"):
+        train(replaying, toy_start(replaying), stream=ToyStream(), config=config, key=root_key(1))
 
 
 def test_weights_count_over_the_whole_batch_not_the_mean_of_microbatch_means():

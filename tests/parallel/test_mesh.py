@@ -1,5 +1,7 @@
 """Meshes that fit, meshes that do not, and what several processes need."""
 
+from dataclasses import dataclass
+
 import jax
 import numpy as np
 import pytest
@@ -71,3 +73,53 @@ def test_half_a_cluster_is_an_error(monkeypatch):
         processes.initialize(coordinator="127.0.0.1:1")
     with pytest.raises(UserError, match=r"must lie in 0\.\.1"):
         processes.initialize(coordinator="127.0.0.1:1", process_id=2)
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A chip of a slice of v5e's, in hosts of 2 x 2; what JAX arranges meshes by."""
+
+    id: int
+    coords: tuple[int, int, int]
+    process_index: int
+    slice_index: int = 0
+    platform: str = "tpu"
+    device_kind: str = "TPU v5 lite"
+    core_on_chip: int = 0
+
+
+def chips(rows, columns, slices=1):
+    found, hosts = [], rows * columns // 4
+    for part in range(slices):
+        for x in range(rows):
+            for y in range(columns):
+                host = part * hosts + x // 2 * (columns // 2) + y // 2
+                found.append(Chip(len(found), (x, y, 0), host, part))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("fields", "slices", "shape"),
+    [
+        ({"fsdp": -1, "data": 1, "rules": "fsdp"}, 1, (1, 64, 1)),
+        ({"fsdp": -1, "data": 1, "tensor": 4, "rules": "fsdp_tp"}, 1, (1, 16, 4)),
+        ({"fsdp": -1, "data": 1, "tensor": 2, "rules": "fsdp_tp"}, 1, (1, 32, 2)),
+        ({"fsdp": -1, "data": 2, "tensor": 2, "rules": "fsdp_tp"}, 2, (2, 32, 2)),
+        ({"data": -1, "tensor": 2, "rules": "fsdp_tp"}, 1, (32, 1, 2)),
+    ],
+)
+def test_chips_that_share_rows_are_of_one_host(fields, slices, shape):
+    mesh = make_mesh(MeshConfig(**fields), chips(8, 8, slices))
+    assert mesh.devices.shape == shape
+    assert {chip.id for chip in mesh.devices.flat} == set(range(64 * slices))
+    for group in mesh.devices.reshape(-1, shape[-1]):
+        assert len({chip.process_index for chip in group}) == 1
+    for part in mesh.devices.reshape(slices, -1) if slices > 1 else []:
+        assert len({chip.slice_index for chip in part}) == 1
+
+
+def test_rows_cannot_be_shared_over_hosts():
+    with pytest.raises(UserError, match=r"tensor=8 does not divide over processes of 4 devices: mesh\.tensor must"):
+        make_mesh(MeshConfig(fsdp=-1, data=1, tensor=8, rules="fsdp_tp"), chips(8, 8))
+    with pytest.raises(UserError, match=r"mesh\.data=1 must be divisible by the number of slices, 2"):
+        make_mesh(MeshConfig(fsdp=-1, data=1, rules="fsdp"), chips(8, 8, 2))
