@@ -14,7 +14,7 @@ from jax import lax
 from ebm_jax import rng
 from ebm_jax.decoding.anchors import Prompt
 from ebm_jax.decoding.sampling import SamplingConfig, choose, filtered
-from ebm_jax.models.lm import TransformerLM
+from ebm_jax.models.lm import TransformerLM, with_whole_tables
 from ebm_jax.nn.branches import Branches
 from ebm_jax.parallel.rules import constrain
 from ebm_jax.types import Array, Params, PRNGKey, PyTree
@@ -41,7 +41,7 @@ def rollout(
 ) -> Rollout:
     """``samples`` continuations of every block; a function of (key, row, sample, block, step) for the blocks that a row has."""
     (rows, blocks), steps = branches.anchor_BxS.shape, branches.position_BxSxT.shape[-1]
-    variables = {"params": params}
+    variables = {"params": with_whole_tables(params, network.precision.compute_dtype)}
     draws = rng.uniform_rows(rng.stream(key, "rollout"), index_B, (steps, samples, blocks), jnp.float32)
     draws_TxBxGxS = jnp.moveaxis(draws, 1, 0)
 

@@ -1,5 +1,7 @@
 """The decoder-only language model: Transformer++ on the blocks of the EBT, and published models as options of it."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -248,6 +250,21 @@ class TransformerLM(nn.Module):
 
     def _normed(self, x_BxTxD: Array) -> Array:
         return norm(self.config.norm, self.final_norm, x_BxTxD, self.config.norm_eps)
+
+
+def tables_of(params: Params) -> Params:
+    """All but the blocks: what is needed in front of them and behind them."""
+    return {name: value for name, value in params.items() if name != "stack"}
+
+
+def with_whole_tables(params: Params, dtype: Any) -> Params:
+    """Parameters whose token tables are whole in width, in ``dtype``: for loops that would gather them in every turn.
+
+    Not for gradients, which would be added up in ``dtype``.
+    """
+    axes = {"embed": ("vocab", None), "head": (None, "vocab")}
+    whole = {name: constrain(params[name].astype(dtype), *axes[name]) for name in axes if name in params}
+    return {**params, **whole}
 
 
 def parameter_shapes(network: TransformerLM) -> Params:

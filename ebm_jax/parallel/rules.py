@@ -8,7 +8,7 @@ Models name the axes of their weights (``flax.linen.with_logical_partitioning``)
 import contextlib
 import contextvars
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -156,6 +156,29 @@ def constrain(x: Array, *logical_axes: str | None) -> Array:
         free = entry is None or (not manual & set(_axes_of(entry)) and size % _ways(entry, mesh) == 0)
         entries.append(entry if free else PartitionSpec.UNCONSTRAINED)
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*entries))
+
+
+def by_rows(function: Callable[..., PyTree], weights: PyTree, *rows: PyTree) -> PyTree:
+    """``function(weights, *rows)``, row by row of a batch: every device does its own rows, with whole weights.
+
+    Weights come to a device once and their gradients are added up once, also where ``function`` loops; left to itself, the
+    partitioner does both in every turn. ``rows`` and results have a leading row axis. Where rows do not divide, and without a
+    mesh, it is the plain call.
+    """
+    rules, mesh = _active.get(), jax.sharding.get_abstract_mesh()
+    shards = 1 if mesh.empty else _ways(BATCH_AXES, mesh)
+    divided = all(x.shape[0] % shards == 0 for x in jax.tree.leaves(rows))
+    if rules is None or shards == 1 or not divided or AxisType.Manual in mesh.axis_types:
+        return function(weights, *rows)
+    own = PartitionSpec(BATCH_AXES)
+    mapped = jax.shard_map(
+        function,
+        in_specs=(PartitionSpec(), *[own] * len(rows)),
+        out_specs=own,
+        axis_names=set(BATCH_AXES),
+        check_vma=False,
+    )
+    return mapped(weights, *rows)
 
 
 def is_box(leaf: PyTree) -> bool:
