@@ -132,7 +132,7 @@ class Experiment:
 
     def training_flops(self) -> float:
         """Model FLOPs of one optimizer step, the inner descent included."""
-        return step_flops(self.program)
+        return step_flops(self.config, self.program)
 
     def parameters(self) -> int:
         """Trained scalars, vocabulary matrices included."""
@@ -186,10 +186,15 @@ def _program(config: ExperimentConfig, algorithm: Algorithm, vocab_size: int, me
     )
 
 
-def step_flops(program: Program) -> float:
-    """Model FLOPs of one optimizer step, the inner descent included."""
+def step_flops(config: ExperimentConfig, program: Program) -> float:
+    """Model FLOPs of one optimizer step, the inner descent included; what ``model.remat`` computes again is not."""
+    algorithm = program.algorithm
+    if config.model.remat != "none":
+        plain = dataclasses.replace(config, model=dataclasses.replace(config.model, remat="none"))
+        algorithm = build_algorithm(plain, program.spec.vocab_size)
+        algorithm.end_at(0)
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), program.abstract.variables)
-    return training_flops(program.algorithm, abstract, program.spec.batch())
+    return training_flops(algorithm, abstract, program.spec.batch())
 
 
 def run_training(config: ExperimentConfig, workdir: Path | None, argv: Sequence[str] = ()) -> TrainResult:
@@ -200,19 +205,14 @@ def run_training(config: ExperimentConfig, workdir: Path | None, argv: Sequence[
     experiment = open_experiment(config)
     experiment.data.split(config.eval.split)  # evaluated at the end of every run: missed now, not then
     program, stored = experiment.program, to_dict(config)
-    peak = peak_flops(program.mesh.devices.flat[0])
-    flops = experiment.training_flops()
+    peak, flops = peak_flops(program.mesh.devices.flat[0]), experiment.training_flops()
     meter = Meter(flops_per_step=flops, peak_flops=peak, devices=program.mesh.size)
     progress = Progress(config.train.steps, shown={"nll": "nll", "accuracy": "accuracy"})
     if workdir is None:
         return _train(experiment, begin(experiment), None, None, progress, meter, Profiler(None, None))
-    keep = config.train
-    with Checkpoints(
-        checkpoint_place(workdir, keep.checkpoint_root),
-        keep=keep.keep,
-        best_metric=keep.keep_best,
-        best_mode=keep.keep_best_mode,
-    ) as checkpoints:
+    keep, place = config.train, checkpoint_place(workdir, config.train.checkpoint_root)
+    best, mode = keep.keep_best, keep.keep_best_mode
+    with Checkpoints(place, keep=keep.keep, best_metric=best, best_mode=mode) as checkpoints:
         start = begin(experiment, checkpoints)
         progress.say(f"{config.name}: {start.describe()}; {experiment.parameters():,} parameters")
         if told := experiment.data.describe():

@@ -71,7 +71,7 @@ def plan(config: Config, devices: Sequence[jax.Device], *, method: str = "", pro
 
 
 def _training(config: ExperimentConfig, program: Program) -> Iterator[Planned]:
-    yield Planned("train", program.trace, program.mesh, step_flops(program), sharding=program.report())
+    yield Planned("train", program.trace, program.mesh, step_flops(config, program), sharding=program.report())
     yield Planned("evaluate", lambda: _trace_evaluation(config, program), program.mesh)
 
 

@@ -162,7 +162,13 @@ class Stack(nn.Module):
             return block.apply({"params": params}, *args, *shared, method=name)
 
         policy = REMAT_POLICIES[self.remat]
-        return apply if policy is None else jax.checkpoint(apply, policy=policy, prevent_cse=self.unroll)
+        if policy is None:
+            return apply
+        # Once for each derivative: what the first leaves of the forward pass is checkpointed no more, and the second, of the
+        # training loss through a gradient of the energy, would keep all of it.
+        for _ in range(2 if name == "candidate" else 1):
+            apply = jax.checkpoint(apply, policy=policy, prevent_cse=self.unroll)
+        return apply
 
     def _layers(self) -> tuple[Any, Any]:
         """Parameters and kind of every layer, as ``_scan`` takes them."""
