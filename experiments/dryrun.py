@@ -4,7 +4,7 @@ usage: python -m experiments.dryrun CONFIG topology=v5e:16x16 [num_slices=2] [ru
        python -m experiments.dryrun CONFIG topology=v5e:16x16 search=true [tries=N] [key=value ...]
 
   CONFIG         of experiments.pretrain, experiments.finetune or experiments.decode
-  topology       CHIP:SIZES of one slice (v4, v5e, v5p, v6e), or cpu:NUMBER of this machine's devices
+  topology       CHIP:SIZES of one slice (v4, v5e, v5p, v6e), GPU:NODESxGPUS (a100, h100, h200), or cpu:NUMBER of this machine
   num_slices     slices, joined by the data centre's network; mesh.data must be divisible by it
   rules          short for mesh.rules=
   programs       some of train, evaluate (training), read, draw, reward (decoding), by commas; by default all
@@ -12,13 +12,14 @@ usage: python -m experiments.dryrun CONFIG topology=v5e:16x16 [num_slices=2] [ru
   memory_gib     what a program may take of a chip, if not all that it has
   prompt_tokens  how long prompts are that a decoder reads (512)
   out            a folder to write the records into, one file a program
-  search         tries meshes, rules, microbatches and remat for the training step, and prints what fits, fastest first
+  search         tries meshes, batches, microbatches and remat for the training step; prints what fits, most rows a second first
   tries          how many of them at most (8); every one is a compilation
 
-Needs the extra `tpu` for TPU topologies, and no TPU. Exit status 1: a program does not fit.
+Needs the extra `tpu` for TPU topologies and `gpu` for GPUs, and neither device. Exit status 1: a program does not fit.
 """
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,7 +30,7 @@ from ebm_jax.decoding_study import DecodingStudy
 from ebm_jax.dryrun.inspection import Inspection, inspect
 from ebm_jax.dryrun.programs import Config, Planned, plan
 from ebm_jax.dryrun.report import table, verdict
-from ebm_jax.dryrun.search import candidates, ranked
+from ebm_jax.dryrun.search import Candidate, candidates, ranked, search
 from ebm_jax.dryrun.topology import Target, find_target
 from ebm_jax.errors import UserError
 from ebm_jax.experiment import ExperimentConfig
@@ -58,7 +59,7 @@ def main(argv: list[str]) -> int:
         return 0
     quiet = "--json" in parts.flags
     if parse(parts.options.get("search", "false"), bool, "search"):
-        return _search(*_asked(parts), parts.options, quiet)
+        return _search(parts)
     shown, found = "", list[Inspection]()
     for planned, one in _compiled(parts):
         if not quiet and planned.sharding != shown:
@@ -84,9 +85,9 @@ def _asked(parts: cli.Arguments) -> tuple[Config, Target]:
         raise UserError(
             "one config and topology=... are needed: python -m experiments.dryrun CONFIG topology=v5e:16x16"
         )
-    config = load(Path(parts.positionals[0]), parts.overrides, options.get("method", ""))
-    if "rules" in options:
-        config = _with(config, [f"mesh.rules={options['rules']}"])
+    # With the others, in one go: a mesh is valid or not together with its rules.
+    rules = [f"mesh.rules={options['rules']}"] if "rules" in options else []
+    config = load(Path(parts.positionals[0]), [*parts.overrides, *rules], options.get("method", ""))
     memory = parse(options["memory_gib"], float, "memory_gib") * 2**30 if "memory_gib" in options else None
     return config, find_target(options["topology"], _number(options, "num_slices", 1), memory)
 
@@ -122,27 +123,47 @@ def _with(config: Config, assignments: list[str]) -> Config:
     return changed(config, assignments) if isinstance(config, Comparison) else override(config, assignments)
 
 
-def _search(config: Config, target: Target, options: Mapping[str, str], quiet: bool) -> int:
-    tries = _number(options, "tries", 8)
-    if not isinstance(config, ExperimentConfig):
-        raise UserError("search=true is for configs that train one model: take one method of a comparison by itself")
-    found = list[tuple[list[str], Inspection]]()
-    for assignments in candidates(config, target)[:tries]:
-        try:
-            (one,) = [one for one in plan(override(config, assignments), target.devices) if one.name == "train"]
-        except UserError as error:
-            print(f"{' '.join(assignments)}: {error}", file=sys.stderr)
-            continue
-        found.append((assignments, inspect(one, target)))
+def _search(parts: cli.Arguments) -> int:
+    """Every try is a process of its own: a compiler that gives up may take its process with it."""
+    options, (config, target), quiet = parts.options, _asked(parts), "--json" in parts.flags
+    trained = config
+    if isinstance(config, Comparison):
+        trained = config.methods[options.get("method") or next(iter(config.methods))]
+    if not isinstance(trained, ExperimentConfig):
+        raise UserError("search=true is for training, and this config decodes")
+    if clash := [word for word in (*options, *parts.overrides) if word == "rules" or word.startswith("mesh.")]:
+        raise UserError(f"search=true tries meshes by itself: leave {', '.join(clash)} out")
+
+    def compile_one(candidate: Candidate) -> Inspection | None:
+        asked = [
+            f"{name}={value}" for name, value in options.items() if name not in ("search", "tries", "out", "programs")
+        ]
+        words = [*parts.positionals, *asked, *parts.overrides, "programs=train", *candidate.assignments(), "--json"]
+        command = [sys.executable, "-m", "experiments.dryrun", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        name = " ".join(candidate.assignments())
+        if done.returncode not in (0, 1) or not done.stdout.strip():
+            said = [line for line in done.stderr.splitlines() if line.startswith(("error:", "F"))]
+            print(f"{name}: {(said or ['the compiler gave up'])[0]}", file=sys.stderr, flush=True)
+            return None
+        one = Inspection.from_json(json.loads(done.stdout)[0])
         if not quiet:
-            last = found[-1][1]
-            print(f"{' '.join(assignments)}: {verdict([last])} ({last.compile_seconds:.0f} s)", flush=True)
-    best = ranked(found)
+            print(f"{name}: {verdict([one])} ({one.compile_seconds:.0f} s)", flush=True)
+        return one
+
+    best = ranked(search(candidates(trained, target), compile_one, _number(options, "tries", 8)))
     if quiet:
-        print(json.dumps([{"assignments": keys, **one.to_json()} for keys, one in best]))
+        print(json.dumps([{"assignments": one.assignments(), **result.to_json()} for one, result in best]))
     else:
-        print("\n" + ("\n\n".join(" ".join(keys) + "\n" + table(one) for keys, one in best) or "nothing fits"))
+        print("\n" + ("\n\n".join(_found(*each) for each in best) or "nothing fits"))
     return int(not best)
+
+
+def _found(candidate: Candidate, result: Inspection) -> str:
+    rows = ""
+    if result.step_seconds:
+        rows = f"at most {candidate.batch / result.step_seconds:,.0f} rows a second\n"
+    return f"{' '.join(candidate.assignments())}\n{rows}{table(result)}"
 
 
 if __name__ == "__main__":

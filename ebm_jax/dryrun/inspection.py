@@ -8,7 +8,7 @@ each per chip: everything is taken to overlap, at the vendor's peak rates, so a 
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import jax
@@ -123,6 +123,17 @@ class Inspection:
             "mfu": self.mfu,
         }
         return asdict(self) | derived
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Inspection":
+        """Undoes ``to_json``."""
+        own = {field.name: record[field.name] for field in fields(cls)}
+        nested = {
+            "memory": Memory(**own["memory"]),
+            "traffic": tuple(Traffic(**each) for each in own["traffic"]),
+            "largest": tuple(Array(**each) for each in own["largest"]),
+        }
+        return cls(**own | nested)
 
 
 _ABOUT_MEMORY = ("RESOURCE_EXHAUSTED", "out of memory", "Ran out of memory")

@@ -1,7 +1,8 @@
-"""Devices to compile for that need not be here: ``v5e:16x16``, slices of it, or some of this machine's CPU devices.
+"""Devices to compile for that need not be here: ``v5e:16x16``, slices of it, nodes of GPUs, ``h100:4x8``, or some of this
+machine's CPU devices.
 
-TPU programs are compiled by ``libtpu``, which the extra ``tpu`` installs and which needs no TPU for it. XLA compiles for GPUs
-where there is one: their kernels are tuned on the device.
+TPU programs are compiled by ``libtpu``, which the extra ``tpu`` installs and which needs no TPU for it; GPU programs by the
+plugin of the extra ``gpu``, from a description of the GPU, without the tuning of kernels that it does on the device.
 """
 
 import os
@@ -14,9 +15,10 @@ import jax
 from jax.experimental import topologies
 
 from ebm_jax.accounting.chips import CHIPS, Chip, slice_of_topology
+from ebm_jax.accounting.gpus import GPUS
 from ebm_jax.errors import UserError
 
-HOW = "use topology=CHIP:SIZES (v5e:16x16, v5p:4x4x4, ...) or topology=cpu:NUMBER"
+HOW = "use topology=CHIP:SIZES (v5e:16x16, v5p:4x4x4, ...), topology=GPU:NODESxGPUS (h100:4x8) or topology=cpu:NUMBER"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Target:
 
     name: str
     slices: int
+    """Slices of TPUs, or nodes of GPUs."""
     devices: tuple[Any, ...]
     rates: Rates
 
@@ -57,13 +60,15 @@ def find_target(topology: str, num_slices: int = 1, memory_bytes: float | None =
     kind, colon, sizes = topology.partition(":")
     if not colon or num_slices < 1:
         raise UserError(f"topology={topology!r} num_slices={num_slices}: {HOW}, and num_slices of at least 1")
-    if kind == "cpu" or kind in CHIPS:
-        found = (_of_cpu if kind == "cpu" else _of_tpu)(topology, kind, sizes, num_slices)
-        return found if memory_bytes is None else replace(found, rates=replace(found.rates, memory_bytes=memory_bytes))
-    raise UserError(
-        f"topology={topology!r}: only programs for {', '.join(CHIPS)} can be compiled without the device. XLA's compiler for"
-        " GPUs asks the GPU itself. For what lies where, topology=cpu:NUMBER memory_gib=... compiles for as many CPU devices"
-    )
+    if kind == "cpu":
+        found = _of_cpu(topology, kind, sizes, num_slices)
+    elif kind in CHIPS:
+        found = _of_tpu(topology, kind, sizes, num_slices)
+    elif kind in GPUS:
+        found = _of_gpu(topology, kind, sizes, num_slices)
+    else:
+        raise UserError(f"topology={topology!r} is not one of {', '.join((*CHIPS, *GPUS))}, cpu")
+    return found if memory_bytes is None else replace(found, rates=replace(found.rates, memory_bytes=memory_bytes))
 
 
 def _of_cpu(topology: str, kind: str, number: str, num_slices: int) -> Target:
@@ -96,6 +101,32 @@ def _of_tpu(topology: str, kind: str, sizes: str, num_slices: int) -> Target:
         ) from error
     chips = part.chips * num_slices
     return Target(topology, num_slices, tuple(_one_per_chip(described.devices, chips)), rates_of(part.chip))
+
+
+def _of_gpu(topology: str, kind: str, sizes: str, num_slices: int) -> Target:
+    counted = re.fullmatch(r"(?:([1-9]\d*)x)?([1-9]\d*)", sizes)
+    if counted is None or num_slices != 1:
+        raise UserError(f"topology={topology!r} num_slices={num_slices}: GPUs are {kind}:GPUS or {kind}:NODESxGPUS")
+    nodes, each, gpu = int(counted[1] or 1), int(counted[2]), GPUS[kind]
+    # Kernels are tuned on the device, which is not here.
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0".strip()
+    try:
+        described = topologies.get_topology_desc(
+            platform="cuda", topology=f"1x{nodes}x{each}", target_config=gpu.target_config()
+        )
+    except Exception as error:
+        raise UserError(
+            f"topology={topology!r}: there is no compiler for GPUs here ({str(error).splitlines()[0]});"
+            " install it: pip install 'ebm_jax[gpu]'"
+        ) from error
+    rates = Rates(
+        memory_bytes=gpu.hbm_bytes,
+        flops=gpu.peak_bf16_flops,
+        memory_rate=gpu.hbm_bytes_per_second,
+        link_rate=gpu.nvlink_bytes_per_second,
+        network_rate=gpu.network_bytes_per_second,
+    )
+    return Target(topology, nodes, tuple(described.devices), rates)
 
 
 def rates_of(chip: Chip) -> Rates:

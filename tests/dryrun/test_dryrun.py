@@ -1,5 +1,6 @@
 """The dry run of a config, against the real run on eight CPU devices."""
 
+import importlib.util
 import json
 from dataclasses import replace
 
@@ -7,10 +8,10 @@ import jax
 import pytest
 
 from ebm_jax import cli
-from ebm_jax.dryrun.inspection import Inspection, Traffic, inspect
+from ebm_jax.dryrun.inspection import Inspection, Memory, Traffic, inspect
 from ebm_jax.dryrun.programs import plan
 from ebm_jax.dryrun.report import table
-from ebm_jax.dryrun.search import candidates, ranked
+from ebm_jax.dryrun.search import candidates, ranked, search
 from ebm_jax.dryrun.topology import find_target
 from ebm_jax.errors import UserError
 from ebm_jax.experiment import ExperimentConfig, begin, open_experiment
@@ -118,8 +119,9 @@ def test_the_command_prints_a_table_and_fails_where_memory_is_short(capsys, tmp_
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["topology=v9:2x2"], "only programs for v4, v5e"),
-        (["topology=h100:8"], "asks the GPU itself"),
+        (["topology=v9:2x2"], "is not one of v4, v5e, .*h100"),
+        (["topology=h100:8x"], "h100:NODESxGPUS"),
+        (["topology=h100:8", "num_slices=2"], "h100:NODESxGPUS"),
         (["topology=cpu:4096"], "xla_force_host_platform_device_count=4096"),
         (["topology=v5e:3x3"], "v5e has 1x1, 2x2"),
         (["topology=cpu:8", "num_slices=2"], "in one slice"),
@@ -134,14 +136,77 @@ def test_bad_input(words, message):
         dryrun.main(["configs/smoke/lm.py", *words])
 
 
-def test_search_prefers_what_is_faster_and_fits():
-    chosen = config("configs/smoke/lm.py", "vocab_size=256")
-    target = find_target("cpu:8", memory_bytes=float(2**40))
-    tried = candidates(chosen, target)
-    assert all("mesh.rules=" in keys[0] for keys in tried) and len(tried) > 8
-    found = []
-    for keys in tried[:3]:
-        (train, _) = plan(override(chosen, keys), target.devices)
-        found.append((keys, inspect(train, target)))
+@pytest.mark.parametrize("path", ["configs/smoke/lm.py", "configs/smoke/ebt.py"])
+def test_recomputed_blocks_need_less_memory_and_are_no_work_of_the_model(path):
+    """Also where the loss is of a gradient: of an EBT's attention no block may keep its weights, ``[B, H, T, T + 1]``."""
+    size = ("vocab_size=256", "model.depth=8", "data.context=64", "mesh.data=1")
+    found = {}
+    for remat in ("none", "full"):
+        (train, _) = plan(config(path, *size, f"model.remat={remat}"), jax.devices()[:1])
+        found[remat] = inspect(train, find_target("cpu:1"))
+    none, full = found["none"], found["full"]
+    assert full.model_flops == none.model_flops and full.flops > 1.1 * none.flops
+    assert full.memory.temporaries < 0.5 * none.memory.temporaries
+
+
+CUDA = importlib.util.find_spec("jax_plugins") and importlib.util.find_spec("jax_plugins.xla_cuda12")
+
+
+@pytest.mark.skipif(bool(CUDA), reason="there is a compiler for GPUs")
+def test_without_a_compiler_for_gpus_it_is_named():
+    with pytest.raises(UserError, match=r"pip install 'ebm_jax\[gpu\]'"):
+        find_target("h100:8")
+
+
+@pytest.mark.skipif(not CUDA, reason="needs the extra gpu")
+def test_nodes_of_gpus():
+    target = find_target("h100:2x4")
+    chosen = config("configs/smoke/lm.py", "vocab_size=256", "mesh.rules=fsdp", "mesh.data=2", "mesh.fsdp=4")
+    (train, _) = plan(chosen, target.devices)
+    found = inspect(train, target)
+    assert found.fits and found.flops == pytest.approx(found.model_flops / 8, rel=0.3)
+    assert {each.crosses for each in found.traffic} == {True, False} and found.seconds["network"] > 0
+
+
+def compiled(fits, seconds=1.0, memory=1.0):
+    """What a compilation told, in short."""
+    return Inspection(
+        "train", "cpu:8", 1, 8, {}, 0.0, fits=fits, memory=Memory(arguments=memory), seconds={"compute": seconds}
+    )
+
+
+def test_search_leaves_out_what_is_decided_and_puts_the_most_rows_a_second_first():
+    """16 rows at once fit, 32 do not; a step costs 1 s and 1 s a row, and a third more where blocks are recomputed."""
+    chosen = config("configs/smoke/lm.py", "vocab_size=256", "train.batch_size=8")
+    tried = []
+
+    def compile_one(one):
+        tried.append(one)
+        seconds = (1.0 + one.batch) * (4 / 3 if one.remat == "full" else 1.0)
+        return compiled(one.batch // one.accumulate <= 16, seconds) if one.rules == "fsdp" else None
+
+    possible = candidates(chosen, find_target("cpu:8"))
+    found = search(possible, compile_one, len(possible))
     best = ranked(found)
-    assert [one.memory.total for _, one in best] == sorted(one.memory.total for _, one in found)
+    # 32 rows in two microbatches; 32 rows at once need too much.
+    assert (best[0][0].batch, best[0][0].accumulate, best[0][0].remat) == (32, 2, "none")
+    assert len({tuple(one.assignments()) for one in tried}) == len(tried) < len(possible)
+    for place, one in enumerate(tried):
+        before = [other for other in found if other[0] in tried[:place]]
+        assert not any(one.needs_no_less_than(other) for other, result in before if result.fits is False)
+        assert not any(one.is_no_faster_than(other) for other, result in before if result.fits)
+    assert len(search(possible, lambda one: compiled(True), 3)) == 3
+
+
+def test_search_compiles_the_config_in_other_ways(capfd):
+    words = ["configs/smoke/lm.py", "topology=cpu:8", "memory_gib=1", "vocab_size=256", "search=true", "tries=2"]
+    assert dryrun.main([*words, "--json"]) == 0
+    best = json.loads(capfd.readouterr().out)
+    assert len(best) == 2 and all("train.batch_size=" in " ".join(one["assignments"]) for one in best)
+    (same,) = dryrun.inspections([*words[:4], "programs=train", *best[0]["assignments"]])
+    assert Memory(**best[0]["memory"]) == same.memory
+    assert Inspection.from_json(json.loads(json.dumps(same.to_json()))) == same
+    with pytest.raises(UserError, match=r"leave mesh\.data=2 out"):
+        dryrun.main([*words, "mesh.data=2"])
+    assert dryrun.main([*words[:2], "memory_gib=0.0001", *words[3:]]) == 1
+    assert "nothing fits" in capfd.readouterr().out
