@@ -32,7 +32,7 @@ from ebm_jax.language_model import open_model
 from ebm_jax.overrides import override
 from ebm_jax.parallel.mesh import MeshConfig
 from ebm_jax.parallel.multihost import is_main
-from ebm_jax.parallel.processes import initialize
+from ebm_jax.parallel.processes import initialize, together
 from ebm_jax.precision import Precision
 from ebm_jax.records import RUN
 from ebm_jax.training.record import write_json
@@ -53,11 +53,12 @@ def main(argv: list[str]) -> int:
     options = override(EvaluationOptions(), parts.overrides)
     checkpoint = _step(parts.options)
     initialize(parts.options.get("distributed"))
-    experiment, params, step = open_run(workdir, checkpoint)
-    record = evaluate_run(experiment, params, step, options)
-    if is_main():
-        write_json(workdir / "evaluation.json", record)
-        print(table(record))
+    with together():
+        experiment, params, step = open_run(workdir, checkpoint)
+        record = evaluate_run(experiment, params, step, options)
+        if is_main():
+            write_json(workdir / "evaluation.json", record)
+            print(table(record))
     return 0
 
 

@@ -17,7 +17,7 @@ from ebm_jax.errors import UserError
 from ebm_jax.experiment import open_experiment
 from ebm_jax.gradient_noise import Efficiency, batch_gradients, efficiencies
 from ebm_jax.parallel.multihost import is_main
-from ebm_jax.parallel.processes import initialize
+from ebm_jax.parallel.processes import initialize, together
 from ebm_jax.reporting.markdown import markdown_table
 from ebm_jax.reporting.numbers import si
 from experiments.finetune import changed
@@ -45,18 +45,19 @@ def main(argv: list[str]) -> int:
     if not asked.isdecimal():
         raise UserError(f"batches={asked!r} must be a whole number")
     initialize(parts.options.get("distributed"))
-    gradients, flops = {}, {}
-    for name in names:
-        experiment = open_experiment(methods[name])
-        gradients[name], flops[name] = batch_gradients(experiment, int(asked)), experiment.training_flops()
+    with together():
+        gradients, flops = {}, {}
+        for name in names:
+            experiment = open_experiment(methods[name])
+            gradients[name], flops[name] = batch_gradients(experiment, int(asked)), experiment.training_flops()
+            if is_main():
+                print(f"{name}: {asked} batches", file=sys.stderr)
         if is_main():
-            print(f"{name}: {asked} batches", file=sys.stderr)
-    if is_main():
-        rows = [
-            [name, si(flops[name]).replace("\u00a0", " "), *(shown(of[target]) for target in names)]
-            for name, of in efficiencies(gradients).items()
-        ]
-        print(markdown_table(["step of", "FLOPs", *(f"for {name}" for name in names)], rows))
+            rows = [
+                [name, si(flops[name]).replace("\u00a0", " "), *(shown(of[target]) for target in names)]
+                for name, of in efficiencies(gradients).items()
+            ]
+            print(markdown_table(["step of", "FLOPs", *(f"for {name}" for name in names)], rows))
     return 0
 
 

@@ -22,7 +22,7 @@ from ebm_jax.errors import UserError
 from ebm_jax.experiment import open_run
 from ebm_jax.overrides import override
 from ebm_jax.parallel.multihost import is_main
-from ebm_jax.parallel.processes import initialize
+from ebm_jax.parallel.processes import initialize, together
 from ebm_jax.records import THINKING, UNCERTAINTY
 from ebm_jax.study import ThinkingStudy, thinking_record, uncertainty_record
 from ebm_jax.training.record import write_json
@@ -40,15 +40,16 @@ def main(argv: list[str]) -> int:
         raise UserError(f"iterations={iterations!r} is not a number of inner steps")
     study = override(ThinkingStudy(), parts.overrides)
     initialize(parts.options.get("distributed"))
-    experiment, params, step = open_run(workdir)
-    record = thinking_record(experiment, params, step, workdir, study)
-    if is_main():
-        write_json(workdir / THINKING, record)
-        print(table(record, step))
-    if isinstance(experiment.algorithm, EBT) and int(iterations):
-        energies = uncertainty_record(experiment, params, step, int(iterations))
+    with together():
+        experiment, params, step = open_run(workdir)
+        record = thinking_record(experiment, params, step, workdir, study)
         if is_main():
-            write_json(workdir / UNCERTAINTY, energies)
+            write_json(workdir / THINKING, record)
+            print(table(record, step))
+        if isinstance(experiment.algorithm, EBT) and int(iterations):
+            energies = uncertainty_record(experiment, params, step, int(iterations))
+            if is_main():
+                write_json(workdir / UNCERTAINTY, energies)
     return 0
 
 
