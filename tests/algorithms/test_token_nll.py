@@ -29,9 +29,16 @@ def by_log_probs(network, params, hidden, targets):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("score", [by_nll, by_log_probs])
-def test_the_table_travels_once_and_so_do_its_gradients(monkeypatch, score, tied):
+@pytest.mark.parametrize(
+    ("score", "tied", "layout"),
+    [
+        (by_nll, True, MeshConfig(data=2, fsdp=2, rules="fsdp")),
+        (by_nll, False, MeshConfig(data=1, fsdp=2, tensor=2, rules="fsdp_tp")),
+        (by_log_probs, False, MeshConfig(data=2, fsdp=2, rules="fsdp")),
+        (by_log_probs, True, MeshConfig(data=1, fsdp=2, tensor=2, rules="fsdp_tp")),
+    ],
+)
+def test_the_table_travels_once_and_so_do_its_gradients(monkeypatch, score, tied, layout):
     monkeypatch.setattr("ebm_jax.algorithms.token_log_probs.ROWS", 4)
     network = TransformerLM(TransformerConfig(depth=1, width=WIDTH, heads=2, tied=tied), VOCAB, DOUBLE)
     zeros = jnp.zeros((1, 2), jnp.int32)
@@ -43,8 +50,7 @@ def test_the_table_travels_once_and_so_do_its_gradients(monkeypatch, score, tied
     loss = lambda params, hidden: jnp.sum(weights * score(network, params, hidden, targets))
     expected = jax.value_and_grad(loss, argnums=(0, 1))(params, hidden)
 
-    fsdp = MeshConfig(data=2, fsdp=2, rules="fsdp")
-    mesh, rules = make_mesh(fsdp, jax.devices()[:4]), get_rules(fsdp.rules)
+    mesh, rules = make_mesh(layout, jax.devices()[:4]), get_rules(layout.rules)
     places = jax.tree.map(lambda x: x.sharding, placed(parameter_shapes(network), mesh, rules))
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(("data", "fsdp")))
     step = jax.jit(
