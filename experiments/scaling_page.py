@@ -43,33 +43,34 @@ class Row:
 
 
 XL, EBFT, EBD = "configs/ebt/xl.py", "configs/ebft/scale_{}.py", "configs/ebd/serving_7b.py"
-PILE_TOKENS = "vocab_size=50277"
+PILE_TOKENS, LOCAL = "vocab_size=50277", "train.local_gradients=true"
 ROWS: dict[str, Row] = {
-    "ebt_small_v5e_16": Row(
-        model="EBT small", config=XL, topology="v5e:4x4",
-        assignments=(PILE_TOKENS, "model.size=small", "train.batch_size=16"),
-    ),
-    "ebt_medium_v5e_64": Row(
-        model="EBT medium", config=XL, topology="v5e:8x8",
-        assignments=(PILE_TOKENS, "model.size=medium", "train.batch_size=64"),
-    ),
-    "ebt_large_v5e_256": Row(
-        model="EBT large", config=XL, topology="v5e:16x16", assignments=(PILE_TOKENS, "model.size=large"),
-    ),
+    **{
+        f"ebt_{size}_{chip}_{chips}": Row(
+            model=f"EBT {size}", config=XL, topology=f"{chip}:{shape}",
+            assignments=(PILE_TOKENS, f"model.size={size}", *batch, LOCAL),
+            like="" if chip == "v5e" else f"ebt_{size}_v5e_{chips}",
+        )
+        for size, chips, batch, shapes in (
+            ("small", 16, ("train.batch_size=16",), {"v5e": "4x4", "v5p": "2x2x4", "v6e": "4x4"}),
+            ("medium", 64, ("train.batch_size=64",), {"v5e": "8x8", "v5p": "4x4x4", "v6e": "8x8"}),
+            ("large", 256, (), {"v5e": "16x16", "v5p": "4x8x8", "v6e": "16x16"}),
+        )
+        for chip, shape in shapes.items()
+    },
     "ebt_xl_v5e_256": Row(model="EBT xl", config=XL, topology="v5e:16x16", assignments=(PILE_TOKENS,)),
-    "ebt_xl_v6e_256": Row(
-        model="EBT xl", config=XL, topology="v6e:16x16", assignments=(PILE_TOKENS,), like="ebt_xl_v5e_256"
-    ),
-    "ebt_xl_v5p_256": Row(
-        model="EBT xl", config=XL, topology="v5p:4x8x8", assignments=(PILE_TOKENS,), like="ebt_xl_v5e_256"
-    ),
+    "ebt_xl_v6e_256": Row(model="EBT xl", config=XL, topology="v6e:16x16", assignments=(PILE_TOKENS, LOCAL)),
+    "ebt_xl_v5p_256": Row(model="EBT xl", config=XL, topology="v5p:4x8x8", assignments=(PILE_TOKENS, LOCAL)),
     "ebt_xl_v5e_2x256": Row(
         model="EBT xl", config=XL, topology="v5e:16x16", slices=2,
         assignments=(PILE_TOKENS, "mesh.data=2", "train.batch_size=512"),
     ),
     "ebft_1_5b_v5e_16": Row(model="EBFT 1.5B", config=EBFT.format("1_5b"), topology="v5e:4x4"),
     "ebft_1_5b_v5p_16": Row(
-        model="EBFT 1.5B", config=EBFT.format("1_5b"), topology="v5p:2x2x4", like="ebft_1_5b_v5e_16"
+        model="EBFT 1.5B", config=EBFT.format("1_5b"), topology="v5p:2x2x4", assignments=(LOCAL,)
+    ),
+    "ebft_1_5b_v6e_16": Row(
+        model="EBFT 1.5B", config=EBFT.format("1_5b"), topology="v6e:4x4", like="ebft_1_5b_v5e_16"
     ),
     "ebft_7b_v5e_256": Row(
         model="EBFT 7B", config=EBFT.format("7b"), topology="v5e:16x16", assignments=("train.batch_size=256",)
@@ -78,14 +79,26 @@ ROWS: dict[str, Row] = {
         model="EBFT 7B", config=EBFT.format("7b"), topology="v6e:16x16", assignments=("train.batch_size=256",),
         like="ebft_7b_v5e_256",
     ),
+    "ebft_7b_v5p_256": Row(
+        model="EBFT 7B", config=EBFT.format("7b"), topology="v5p:4x8x8", assignments=("train.batch_size=256", LOCAL)
+    ),
     "ebft_7b_v5e_2x256": Row(
         model="EBFT 7B", config=EBFT.format("7b"), topology="v5e:16x16", slices=2,
         assignments=("train.batch_size=512", "mesh.data=2"),
     ),
     "ebd_7b_read_v5e_8": Row(model="EBD 7B, reading prompts", config=EBD, topology="v5e:2x4", program="read"),
+    **{
+        f"ebd_7b_read_{chip}_8": Row(
+            model="EBD 7B, reading prompts", config=EBD, topology=f"{chip}:{shape}", program="read", like="ebd_7b_read_v5e_8"
+        )
+        for chip, shape in {"v5p": "2x2x2", "v6e": "2x4"}.items()
+    },
     "ebd_7b_draw_v5e_8": Row(model="EBD 7B, drawing responses", config=EBD, topology="v5e:2x4", program="draw"),
     "ebd_7b_draw_v6e_8": Row(
         model="EBD 7B, drawing responses", config=EBD, topology="v6e:2x4", program="draw", like="ebd_7b_draw_v5e_8"
+    ),
+    "ebd_7b_draw_v5p_8": Row(
+        model="EBD 7B, drawing responses", config=EBD, topology="v5p:2x2x2", program="draw", like="ebd_7b_draw_v5e_8"
     ),
 }  # fmt: skip
 
@@ -145,6 +158,8 @@ This page is written by `python -m experiments.scaling_page` from `experiments/r
 * **Least time** is the longest of them: all else is hidden behind it. No step is faster, and a real one takes longer.
 * **Efficiency** is weak scaling's: the time of a step that sends nothing over that of this one, if all sending is hidden behind
   work and if none is.
+* **Mesh** is the one to use among those that were compiled; *local gradients* are `train.local_gradients=true`: weights are
+  gathered and gradients added up once a step, where there is memory for whole ones.
 * Rows say whether they were **compiled**, or **extrapolated**: the work of the compiled row with the same mesh, at another
   chip's rates. Memory is then that row's too.
 
@@ -155,7 +170,8 @@ def _cells(row: Row, record: dict[str, Any]) -> tuple[str, ...]:
     chip = get_chip(row.topology.partition(":")[0])
     mesh = " x ".join(f"{axis} {size}" for axis, size in record["mesh"].items() if size > 1)
     slices = f", {row.slices} slices" if row.slices > 1 else ""
-    head = (row.model, f"{record['chips']} {chip.name}{slices}", mesh)
+    once = ", local gradients" if LOCAL in row.assignments else ""
+    head = (row.model, f"{record['chips']} {chip.name}{slices}", mesh + once)
     if record["refused"]:
         return (*head, "too much", *("",) * 8, "", "does not fit")
     rates, memory = rates_of(chip), record["total_bytes"]

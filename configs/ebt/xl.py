@@ -6,7 +6,8 @@ Command:  python -m experiments.pretrain configs/ebt/xl.py data.tokenizer=hf:20B
           On several slices: mesh.data=SLICES, so that weights are gathered inside a slice.
 Expected: no figure is published for text at this size.
 Hardware: laid out for 256 chips, one row of the batch on each: weights split over all of them, blocks rematerialised.
-          Compiled for 256 v5e chips (docs/scaling.md): 11.0 of 16 GiB on each. Not run on them.
+          Compiled for 256 v5e chips (docs/scaling.md): 4.1 of 16 GiB on each. Chips with 32 GiB or more have room for
+          train.local_gradients=true, which sends a tenth. Not run on them.
 """
 
 from configs.corpora import fineweb, paper_texts

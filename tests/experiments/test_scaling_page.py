@@ -43,8 +43,8 @@ def test_a_record_says_what_its_row_compiles():
 def test_rows_that_are_not_there():
     with pytest.raises(UserError, match="compile=nothing: rows to be compiled are ebt_small"):
         scaling_page.main(["compile=nothing"])
-    with pytest.raises(UserError, match="compile=ebt_xl_v6e_256"):
-        scaling_page.main(["compile=ebt_xl_v6e_256"])
+    with pytest.raises(UserError, match="compile=ebt_small_v6e_16"):
+        scaling_page.main(["compile=ebt_small_v6e_16"])
 
 
 def test_the_serving_config_has_both_programs():
