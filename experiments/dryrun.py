@@ -9,7 +9,7 @@ usage: python -m experiments.dryrun CONFIG topology=v5e:16x16 [num_slices=2] [ru
   rules          short for mesh.rules=
   programs       some of train, evaluate (training), read, draw, reward (decoding), by commas; by default all
   method         which method of a comparison is compiled; by default its first
-  memory_gib     what a program may take of a chip, if not all that it has
+  memory_gib     what a program may take of a chip, if not all that it has (of a GPU: what JAX takes of it, 3/4)
   prompt_tokens  how long prompts are that a decoder reads (512)
   out            a folder to write the records into, one file a program
   search         tries meshes, batches, microbatches and remat for the training step; prints what fits, most rows a second first
@@ -19,6 +19,7 @@ Needs the extra `tpu` for TPU topologies and `gpu` for GPUs, and neither device.
 """
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -28,9 +29,9 @@ from ebm_jax import cli
 from ebm_jax.comparison import Comparison
 from ebm_jax.decoding_study import DecodingStudy
 from ebm_jax.dryrun.inspection import Inspection, inspect
-from ebm_jax.dryrun.programs import Config, Planned, plan
+from ebm_jax.dryrun.programs import Config, Planned, chosen_method, plan
 from ebm_jax.dryrun.report import table, verdict
-from ebm_jax.dryrun.search import Candidate, candidates, ranked, search
+from ebm_jax.dryrun.search import SEARCHED, Candidate, candidates, ranked, search
 from ebm_jax.dryrun.topology import Target, find_target
 from ebm_jax.errors import UserError
 from ebm_jax.experiment import ExperimentConfig
@@ -128,11 +129,13 @@ def _search(parts: cli.Arguments) -> int:
     options, (config, target), quiet = parts.options, _asked(parts), "--json" in parts.flags
     trained = config
     if isinstance(config, Comparison):
-        trained = config.methods[options.get("method") or next(iter(config.methods))]
+        trained = config.methods[chosen_method(config, options.get("method", ""))]
     if not isinstance(trained, ExperimentConfig):
         raise UserError("search=true is for training, and this config decodes")
-    if clash := [word for word in (*options, *parts.overrides) if word == "rules" or word.startswith("mesh.")]:
-        raise UserError(f"search=true tries meshes by itself: leave {', '.join(clash)} out")
+    keys = [*(name for name in options if name == "rules"), *(word.partition("=")[0] for word in parts.overrides)]
+    if clash := [key for key in keys if re.search(rf"(^|\.)({'|'.join(('rules', *SEARCHED))})(\.|$)", key)]:
+        raise UserError(f"search=true tries them by itself: leave {', '.join(clash)} out")
+    tried = candidates(trained, target)
 
     def compile_one(candidate: Candidate) -> Inspection | None:
         asked = [
@@ -143,19 +146,22 @@ def _search(parts: cli.Arguments) -> int:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         name = " ".join(candidate.assignments())
         if done.returncode not in (0, 1) or not done.stdout.strip():
-            said = [line for line in done.stderr.splitlines() if line.startswith(("error:", "F"))]
-            print(f"{name}: {(said or ['the compiler gave up'])[0]}", file=sys.stderr, flush=True)
+            lines = done.stderr.strip().splitlines() or [""]
+            said = next((line for line in lines if line.startswith(("error:", "F"))), lines[-1])
+            print(f"{name}: not compiled, exit status {done.returncode}: {said[:300]}", file=sys.stderr, flush=True)
             return None
         one = Inspection.from_json(json.loads(done.stdout)[0])
         if not quiet:
             print(f"{name}: {verdict([one])} ({one.compile_seconds:.0f} s)", flush=True)
         return one
 
-    best = ranked(search(candidates(trained, target), compile_one, _number(options, "tries", 8)))
+    found = search(tried, compile_one, _number(options, "tries", 8))
+    best = ranked(found)
     if quiet:
         print(json.dumps([{"assignments": one.assignments(), **result.to_json()} for one, result in best]))
     else:
-        print("\n" + ("\n\n".join(_found(*each) for each in best) or "nothing fits"))
+        nothing = f"nothing fits of {len(found)} that compiled" if found else "nothing compiled"
+        print("\n" + ("\n\n".join(_found(*each) for each in best) or nothing))
     return int(not best)
 
 

@@ -6,7 +6,7 @@ Command:  hf download Qwen/Qwen2.5-7B --local-dir models/Qwen2.5-7B
           python -m experiments.evaluate models/Qwen2.5-7B tasks=humaneval out=runs/ebft_scale_7b/base/tasks
           python -m experiments.paper.ebft_scale runs/ebft_scale_1_5b runs/ebft_scale_3b runs/ebft_scale_7b
 Expected: HumanEval, greedy: 0.55 for the base model and 0.69 for EBFT.
-Hardware: compiled for 256 v5e chips with train.batch_size=256 (docs/scaling.md): 12.9 of 16 GiB on each. Nothing was run.
+Hardware: compiled for 256 v5e chips with train.batch_size=256 (docs/scaling.md): 13.4 of 16 GiB on each. Nothing was run.
 """
 
 from dataclasses import replace

@@ -2,7 +2,8 @@
 
     MFU = FLOPs per step / (seconds per step * devices * peak FLOP/s of a device)
 
-The inner descent is part of the model's FLOPs; rematerialised work is not.
+The inner descent is part of the model's FLOPs; blocks that ``model.remat`` computes again are not. Logits of wide vocabularies,
+which are always made again in the backward pass, count as often as they are made.
 """
 
 import jax

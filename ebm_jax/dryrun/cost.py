@@ -105,20 +105,19 @@ class _Costs:
 
         Each of those fusions names the collective and hands its arrays on; it is the beginning that counts.
         """
-        begun = (each for each in self._module.computations.values() if _calls(each, "AsyncCollectiveStart"))
-        return {_channel(one) for each in begun for one in each.instructions.values() if one.opcode in COLLECTIVES}
+        computations = self._module.computations.values()
+        return {_channel(each.instructions[name]) for each in computations for name in _begun(each)} - {""}
 
     def _goes_on(self, one: Instruction, within: Computation) -> bool:
         """Whether it is a collective that has begun elsewhere."""
-        begun = one.opcode in COLLECTIVES and _channel(one) in self._started
-        return begun and not _calls(within, "AsyncCollectiveStart")
+        return one.opcode in COLLECTIVES and _channel(one) in self._started and one.name not in _begun(within)
 
     def _count(self, one: Instruction, within: Computation, total: Cost) -> None:
         kind = one.opcode.removesuffix("-start")
         if one.opcode.endswith(("-done", "-update")):
             return
         if one.opcode == "while":
-            turns = self._length(one)
+            turns = self._length(one, within)
             total.guessed += turns is None
             for part in ("body", "condition"):
                 for name in one.calls.get(part, ()):
@@ -154,17 +153,24 @@ class _Costs:
         total.flops += _flops(one, within)
         total.bytes += _moved(one, within)
 
-    def _length(self, loop: Instruction) -> int | None:
+    def _length(self, loop: Instruction, within: Computation) -> int | None:
         if loop.trips is not None:
             return loop.trips
-        # The compiler writes no number on some of its own loops, that count up to a constant.
-        (name,) = loop.calls["condition"]
-        condition = self._module.computations[name]
-        limits = [one for one in condition.instructions.values() if one.opcode == "constant"]
-        plain = condition.root.opcode == "compare" and condition.root.attribute("direction") == "LT"
-        if plain and len(limits) == 1 and re.fullmatch(r"\d+", limits[0].operands[0]):
-            return int(limits[0].operands[0])
-        return None
+        # The compiler writes no number on some of its own loops, that count up to a constant, by one or by more.
+        (condition,), (body,) = (
+            tuple(map(self._module.computations.get, loop.calls[part])) for part in ("condition", "body")
+        )
+        if condition is None or body is None or condition.root.opcode != "compare":
+            return None
+        counter, limit = (condition.instructions[name] for name in condition.root.operands)
+        last, place = _constant(limit, condition), counter.attribute("index")
+        if condition.root.attribute("direction") != "LT" or last is None or not place.isdigit():
+            return None
+        begun, step = within.instructions[loop.operands[0]], body.instructions[body.root.operands[int(place)]]
+        first = _constant(within.instructions[begun.operands[int(place)]], within) if begun.opcode == "tuple" else None
+        added = [_constant(body.instructions[name], body) for name in step.operands] if step.opcode == "add" else []
+        stride = next((number for number in added if number), 1)
+        return max(0, -(-(last - (first or 0)) // stride))
 
     def _fusion_bytes(self, fusion: Instruction, within: Computation, inside: Computation) -> float:
         read = 0.0
@@ -204,8 +210,8 @@ class _Costs:
 
     def _written(self, fusion: Instruction, inside: Computation) -> float:
         root = inside.root
-        parts = root.opcode == "tuple"
-        results = [inside.instructions[name] for name in root.operands] if parts else [root] * len(fusion.shapes)
+        parts = [inside.instructions[name] for name in root.operands] if root.opcode == "tuple" else [root]
+        results = [part for part in parts for _ in part.shapes]
         total = 0.0
         for result, shape in zip(results, fusion.shapes, strict=True):
             while result.opcode == "bitcast":
@@ -219,12 +225,21 @@ class _Costs:
         return total
 
 
+def _constant(one: Instruction, within: Computation) -> int | None:
+    """The whole number that an instruction is, through copies of it; None where it is not one."""
+    while one.opcode in ("copy", "bitcast", "convert") and one.operands[0] in within.instructions:
+        one = within.instructions[one.operands[0]]
+    return int(one.operands[0]) if one.opcode == "constant" and re.fullmatch(r"-?\d+", one.operands[0]) else None
+
+
 def _channel(one: Instruction) -> str:
     return one.attribute("channel_id")
 
 
-def _calls(computation: Computation, target: str) -> bool:
-    return any(f'"{target}"' in one.attributes for one in computation.instructions.values())
+def _begun(computation: Computation) -> set[str]:
+    """Names of collectives that begin there, to go on elsewhere."""
+    starts = (one for one in computation.instructions.values() if '"AsyncCollectiveStart"' in one.attributes)
+    return {name for one in starts for name in one.operands if computation.instructions[name].opcode in COLLECTIVES}
 
 
 def _moved(one: Instruction, within: Computation) -> float:

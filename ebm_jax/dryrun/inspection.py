@@ -88,7 +88,7 @@ class Inspection:
     memory_bytes: float = 0.0
     """What a chip has; 0 where it is not known."""
     model_flops: float | None = None
-    """Of all chips together, without what is computed twice."""
+    """Of all chips together, without what ``model.remat`` computes again."""
     flops: float = 0.0
     bytes: float = 0.0
     traffic: tuple[Traffic, ...] = ()

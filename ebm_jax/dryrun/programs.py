@@ -47,7 +47,7 @@ class Planned:
     trace: Trace
     mesh: Mesh
     model_flops: float | None = None
-    """Over all chips, without what is computed twice; None where it is not counted."""
+    """Over all chips, without what ``model.remat`` computes again; None where it is not counted."""
     turns: int = 1
     """How often loops run whose length the compiler does not know, at most."""
     sharding: str = ""
@@ -63,11 +63,19 @@ def plan(config: Config, devices: Sequence[jax.Device], *, method: str = "", pro
     if isinstance(config, DecodingStudy):
         return list(_decoding(config, devices, prompt_tokens))
     if isinstance(config, Comparison):
-        method = method or next(iter(config.methods))
-        if method not in config.methods:
-            raise UserError(f"method={method!r} is not one of {', '.join(config.methods)}")
-        config = config.methods[method]
+        config = config.methods[chosen_method(config, method)]
     return list(_training(config, open_program(config, devices)))
+
+
+def chosen_method(comparison: Comparison, method: str) -> str:
+    """The method that is meant; by default the first.
+
+    Raises:
+      UserError: there is no such method.
+    """
+    if method and method not in comparison.methods:
+        raise UserError(f"method={method!r} is not one of {', '.join(comparison.methods)}")
+    return method or next(iter(comparison.methods))
 
 
 def _training(config: ExperimentConfig, program: Program) -> Iterator[Planned]:

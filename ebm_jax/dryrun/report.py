@@ -7,6 +7,7 @@ from ebm_jax.dryrun.inspection import Inspection
 SHOWN = 12
 """Kinds of collectives, and buffers, that are listed."""
 ADVICE = (
+    "train.local_gradients=false, where it is on",
     "fewer rows on a chip (a smaller train.batch_size, or train.accumulate=2, 4, ...)",
     "model.remat=full",
     "weights in more parts (mesh.rules=fsdp mesh.data=1 mesh.fsdp=-1, or mesh.rules=fsdp_tp mesh.tensor=2, 4, ...)",

@@ -20,6 +20,9 @@ from ebm_jax.errors import UserError
 
 HOW = "use topology=CHIP:SIZES (v5e:16x16, v5p:4x4x4, ...), topology=GPU:NODESxGPUS (h100:4x8) or topology=cpu:NUMBER"
 
+POOL = 0.75
+"""What JAX takes of a GPU's memory; the variable XLA_PYTHON_CLIENT_MEM_FRACTION changes it."""
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -112,7 +115,7 @@ def _of_gpu(topology: str, kind: str, sizes: str, num_slices: int) -> Target:
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0".strip()
     try:
         described = topologies.get_topology_desc(
-            platform="cuda", topology=f"1x{nodes}x{each}", target_config=gpu.target_config()
+            platform="cuda", topology=f"{nodes}x1x{each}", target_config=gpu.target_config()
         )
     except Exception as error:
         raise UserError(
@@ -120,7 +123,7 @@ def _of_gpu(topology: str, kind: str, sizes: str, num_slices: int) -> Target:
             " install it: pip install 'ebm_jax[gpu]'"
         ) from error
     rates = Rates(
-        memory_bytes=gpu.hbm_bytes,
+        memory_bytes=gpu.hbm_bytes * float(os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", POOL)),
         flops=gpu.peak_bf16_flops,
         memory_rate=gpu.hbm_bytes_per_second,
         link_rate=gpu.nvlink_bytes_per_second,

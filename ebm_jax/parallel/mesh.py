@@ -96,14 +96,17 @@ def _sizes(config: MeshConfig, count: int) -> tuple[int, ...]:
 def _arrange(sizes: tuple[int, ...], devices: list[jax.Device]) -> np.ndarray:
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     if sizes[0] % slices:
-        raise UserError(f"mesh.data={sizes[0]} must be divisible by the number of slices, {slices}")
+        raise UserError(
+            f"mesh.data={sizes[0]} must be divisible by the number of slices, or nodes of GPUs, {slices}: weights are split"
+            " inside one"
+        )
     inside = (sizes[0] // slices, *sizes[1:])
     if slices == 1:
         arranged = mesh_utils.create_device_mesh(inside, devices, allow_split_physical_axes=True)
     else:
         outside = (slices, 1, 1)
         arranged = mesh_utils.create_hybrid_device_mesh(inside, outside, devices, allow_split_physical_axes=True)
-    return arranged if _divided_rows(arranged) is None else _by_process(sizes, devices)
+    return _by_process(sizes, devices) if _rows_span_processes(arranged) else arranged
 
 
 def _by_process(sizes: tuple[int, ...], devices: list[jax.Device]) -> np.ndarray:
@@ -119,16 +122,15 @@ def _by_process(sizes: tuple[int, ...], devices: list[jax.Device]) -> np.ndarray
             " one, which all share rows of the batch, and mesh.fsdp or mesh.data what is left of them"
         )
     outside = (data // inside[0], fsdp // narrow, 1)
-    return mesh_utils.create_hybrid_device_mesh(inside, outside, devices, process_is_granule=True)
+    return mesh_utils.create_hybrid_device_mesh(
+        inside, outside, devices, process_is_granule=True, allow_split_physical_axes=True
+    )
 
 
-def _divided_rows(arranged: np.ndarray) -> list[int] | None:
-    """Processes that share rows of a batch, where some do: each is to feed its own rows."""
-    for group in arranged.reshape(-1, arranged.shape[-1]):
-        owners = {device.process_index for device in group}
-        if len(owners) > 1:
-            return sorted(owners)
-    return None
+def _rows_span_processes(arranged: np.ndarray) -> bool:
+    """Whether processes share rows of a batch, where each is to feed its own."""
+    groups = arranged.reshape(-1, arranged.shape[-1])
+    return any(len({device.process_index for device in group}) > 1 for group in groups)
 
 
 def _show(sizes: tuple[int, ...]) -> str:

@@ -212,11 +212,11 @@ class Checkpoints:
 
     def set_aside(self, newer_than: int) -> None:
         """Renames what is newer than the checkpoint a run goes on from, so that its steps may be written again."""
-        for step in self.steps():
-            if step > newer_than and not self._read_only:
-                source = self.directory / str(step)
-                if is_main():
-                    source.rename(_free(self.directory / f"{step}.unreadable"))
+        newer = [step for step in self.steps() if step > newer_than and not self._read_only]
+        # No process may still look at a folder that is about to be renamed.
+        barrier("ebm_jax.checkpoints.listed")
+        for step in newer if is_main() else ():
+            (self.directory / str(step)).rename(_free(self.directory / f"{step}.unreadable"))
         barrier("ebm_jax.checkpoints.set_aside")
         self._manager.reload()
 

@@ -103,6 +103,11 @@ def build_program(
             f"train.batch_size={config.batch_size} is not divisible by the {shards} batch shards of the mesh"
             f" (mesh.data={mesh.shape['data']} x mesh.fsdp={mesh.shape['fsdp']})"
         )
+    if config.local_gradients and config.batch_size % (shards * config.accumulate):
+        raise UserError(
+            f"train.local_gradients: train.batch_size={config.batch_size} is not divisible by the {shards} batch shards of the"
+            f" mesh times train.accumulate={config.accumulate}"
+        )
     with use(mesh, table):
         boxed = jax.eval_shape(lambda key: algorithm.init(key, spec), jax.eval_shape(lambda: jax.random.key(0)))
         groups, options = algorithm.groups(unbox(boxed.params)), algorithm.group_options()

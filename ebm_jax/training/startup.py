@@ -34,6 +34,7 @@ MAY_CHANGE = frozenset(
         "train.keep_best",
         "train.keep_best_mode",
         "train.hang_seconds",
+        "train.local_gradients",
         "train.profile_steps",
         "eval",
         "mesh",

@@ -222,7 +222,10 @@ class Local:
             others = variables.replace(params=params), key, step
             grads, sums = gradients(loss, params, batch, accumulate, *others, total=_total)
             terms, metrics = _total((sums.terms, sums.metrics))
-            return jax.tree.map(_scatter, grads, self._parts), sums._replace(terms=terms, metrics=metrics)
+            # Added up in float32 at least, as microbatches are.
+            summed = jax.tree.map(_scatter, _wide(grads), self._parts)
+            grads = jax.tree.map(lambda g, p: g.astype(p.dtype), summed, params)
+            return grads, sums._replace(terms=terms, metrics=metrics)
 
         rows, whole = PartitionSpec(BATCH_AXES), PartitionSpec()
         mapped = jax.shard_map(

@@ -204,7 +204,7 @@ def test_an_asynchronous_collective_counts_once():
     def part(name, target, operands):
         return f"""%{name} (i: f32[64]) -> f32[256] {{
   %i = f32[64]{{0}} parameter(0)
-  %g = f32[256]{{0}} all-gather(%i), replica_groups={{{{0,1,2,3}}}}, dimensions={{0}}
+  %g = f32[256]{{0}} all-gather(%i), channel_id=1, replica_groups={{{{0,1,2,3}}}}, dimensions={{0}}
   ROOT %c = f32[256]{{0}} custom-call({operands}), custom_call_target="{target}"
 }}
 
@@ -320,3 +320,58 @@ backend_config={"gemm_backend_config":{"dot_dimension_numbers":{"lhs_contracting
 }
 """
     assert cost_of(read_module(text.replace("\\\n", ""))).flops == 2 * 64 * 256 * 32
+
+
+def test_a_loop_that_counts_by_two_from_one():
+    """As the compiler cuts a product over what comes round from other chips."""
+    text = """HloModule m
+
+%body (at: (f32[8,8], u32[])) -> (f32[8,8], u32[]) {
+  %at = (f32[8,8]{1,0}, u32[]) parameter(0)
+  %x = f32[8,8]{1,0} get-tuple-element(%at), index=0
+  %n = u32[] get-tuple-element(%at), index=1
+  %two = u32[] constant(2)
+  %y = f32[8,8]{1,0} dot(%x, %x), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+  %m = u32[] add(%n, %two)
+  ROOT %t = (f32[8,8]{1,0}, u32[]) tuple(%y, %m)
+}
+
+%more (at: (f32[8,8], u32[])) -> pred[] {
+  %at = (f32[8,8]{1,0}, u32[]) parameter(0)
+  %n = u32[] get-tuple-element(%at), index=1
+  %eight = u32[] constant(8)
+  ROOT %p = pred[] compare(%n, %eight), direction=LT
+}
+
+ENTRY %main (x: f32[8,8]) -> f32[8,8] {
+  %x = f32[8,8]{1,0} parameter(0)
+  %one = u32[] constant(1)
+  %first = u32[] copy(%one)
+  %i = (f32[8,8]{1,0}, u32[]) tuple(%x, %first)
+  %l = (f32[8,8]{1,0}, u32[]) while(%i), condition=%more, body=%body
+  ROOT %r = f32[8,8]{1,0} get-tuple-element(%l), index=0
+}
+"""
+    found = cost_of(read_module(text))
+    assert (found.flops, found.guessed) == (4 * 2 * 8**3, 0)
+
+
+def test_a_collective_that_begins_where_another_goes_on():
+    """Each counts where it begins, though one fusion has both."""
+    gather = lambda name, channel: (
+        f"%{name} = f32[256]{{0}} all-gather(%i), channel_id={channel}, replica_groups={{{{0,1,2,3}}}}, dimensions={{0}}"
+    )
+    part = lambda name, body: f"%{name} (i: f32[64]) -> f32[256] {{\n  %i = f32[64]{{0}} parameter(0)\n{body}\n}}\n\n"
+    call = lambda target, of: f'  ROOT %c = f32[256]{{0}} custom-call(%{of}), custom_call_target="{target}"'
+    text = "HloModule m, num_partitions=4\n\n"
+    text += part("first", f"  {gather('a', 1)}\n{call('AsyncCollectiveStart', 'a')}")
+    text += part("second", f"  {gather('a', 1)}\n  {gather('b', 2)}\n{call('AsyncCollectiveStart', 'b')}")
+    text += part("last", f"  {gather('b', 2)}\n{call('AsyncCollectiveDone', 'b')}")
+    text += """ENTRY %main (x: f32[64]) -> f32[256] {
+  %x = f32[64]{0} parameter(0)
+  %1 = f32[256]{0} fusion(%x), kind=kCustom, calls=%first
+  %2 = f32[256]{0} fusion(%x), kind=kCustom, calls=%second
+  ROOT %3 = f32[256]{0} fusion(%x), kind=kCustom, calls=%last
+}
+"""
+    assert sum(cost_of(read_module(text)).collectives.values()) == 2

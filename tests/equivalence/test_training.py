@@ -57,10 +57,11 @@ def test_rows_that_do_not_divide_are_named():
 
 def test_rows_that_every_device_cannot_share_are_named():
     config = toy_config(steps=1, local_gradients=True)
-    program = toy_program(config, MeshConfig(data=16 // 2), 8, algorithm=ToyLM(replay=False))
-    assert train(program, toy_start(program), stream=ToyStream(), config=config, key=root_key(1)).step == 1
-    replaying = toy_program(toy_config(steps=1, accumulate=4, local_gradients=True), MeshConfig(data=8), 8)
-    with pytest.raises(UserError, match=r"24 rows .* 8 batch shards of the mesh times train\.accumulate=4"):
+    with pytest.raises(UserError, match=r"train\.batch_size=16 is not divisible by the 8 batch shards .* accumulate=4"):
+        toy_program(toy_config(steps=1, accumulate=4, local_gradients=True), MeshConfig(data=8), 8)
+    # 16 rows and 8 replayed ones.
+    replaying = toy_program(toy_config(steps=1, accumulate=2, local_gradients=True), MeshConfig(data=8), 8)
+    with pytest.raises(UserError, match=r"24 rows .* 8 batch shards of the mesh times train\.accumulate=2"):
         train(replaying, toy_start(replaying), stream=ToyStream(), config=config, key=root_key(1))
 
 
