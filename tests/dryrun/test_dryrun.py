@@ -202,7 +202,7 @@ def test_search_leaves_out_what_is_decided_and_puts_the_most_rows_a_second_first
     assert len(search(possible, lambda one: compiled(True), 3)) == 3
 
 
-def test_search_compiles_the_config_in_other_ways(capfd):
+def test_search_compiles_the_config_in_other_ways(capfd, monkeypatch):
     words = ["configs/smoke/lm.py", "topology=cpu:8", "memory_gib=1", "vocab_size=256", "search=true", "tries=2"]
     assert dryrun.main([*words, "--json"]) == 0
     best = json.loads(capfd.readouterr().out)
@@ -216,6 +216,7 @@ def test_search_compiles_the_config_in_other_ways(capfd):
         dryrun.main([*words, "mesh.data=2"])
     assert dryrun.main([*words[:2], "memory_gib=0.0001", *words[3:]]) == 1
     assert "nothing fits of" in capfd.readouterr().out
+    monkeypatch.setattr("ebm_jax.dryrun.search.TENSOR", ())
     with pytest.raises(UserError, match=r"train\.batch_size=3 does not divide over 8 chips, nor does 12"):
         dryrun.main([*words, "train.batch_size=3"])
     with pytest.raises(UserError, match="method='none' is not one of ebft"):

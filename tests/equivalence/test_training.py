@@ -57,7 +57,7 @@ def test_rows_that_do_not_divide_are_named():
 
 def test_rows_that_every_device_cannot_share_are_named():
     config = toy_config(steps=1, local_gradients=True)
-    with pytest.raises(UserError, match=r"train\.batch_size=16 is not divisible by the 8 batch shards .* accumulate=4"):
+    with pytest.raises(UserError, match=r"train\.batch_size=16 is not divisible by the 8 batch shards .*accumulate=4"):
         toy_program(toy_config(steps=1, accumulate=4, local_gradients=True), MeshConfig(data=8), 8)
     # 16 rows and 8 replayed ones.
     replaying = toy_program(toy_config(steps=1, accumulate=2, local_gradients=True), MeshConfig(data=8), 8)

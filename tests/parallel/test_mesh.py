@@ -121,5 +121,5 @@ def test_chips_that_share_rows_are_of_one_host(fields, slices, shape):
 def test_rows_cannot_be_shared_over_hosts():
     with pytest.raises(UserError, match=r"tensor=8 does not divide over processes of 4 devices: mesh\.tensor must"):
         make_mesh(MeshConfig(fsdp=-1, data=1, tensor=8, rules="fsdp_tp"), chips(8, 8))
-    with pytest.raises(UserError, match=r"mesh\.data=1 must be divisible by the number of slices, 2"):
+    with pytest.raises(UserError, match=r"mesh\.data=1 must be divisible by the number of slices, or nodes of GPUs, 2"):
         make_mesh(MeshConfig(fsdp=-1, data=1, rules="fsdp"), chips(8, 8, 2))
