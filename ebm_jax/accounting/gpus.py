@@ -3,7 +3,7 @@
 From the vendor's data sheets (SXM modules, HGX or DGX nodes of 8) and CUDA's table of compute capabilities.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ebm_jax.accounting.utilisation import PEAK_BF16_FLOPS
 
@@ -60,50 +60,36 @@ device_description_str: "{self.kind}"
 """
 
 
-GPUS: dict[str, GPU] = {
-    gpu.name: gpu
-    for gpu in (
-        GPU(
-            name="a100",
-            kind="NVIDIA A100-SXM4-80GB",
-            hbm_bytes=80e9,
-            hbm_bytes_per_second=2039e9,
-            nvlink_bytes_per_second=300e9,
-            network_bytes_per_second=25e9,
-            multiprocessors=108,
-            lanes=64,
-            capability=(8, 0),
-            shared_bytes=164 * 1024,
-            cache_bytes=40 * 2**20,
-            clock_ghz=1.41,
-        ),
-        GPU(
-            name="h100",
-            kind="NVIDIA H100 80GB HBM3",
-            hbm_bytes=80e9,
-            hbm_bytes_per_second=3352e9,
-            nvlink_bytes_per_second=450e9,
-            network_bytes_per_second=50e9,
-            multiprocessors=132,
-            lanes=128,
-            capability=(9, 0),
-            shared_bytes=228 * 1024,
-            cache_bytes=50 * 2**20,
-            clock_ghz=1.98,
-        ),
-        GPU(
-            name="h200",
-            kind="NVIDIA H200",
-            hbm_bytes=141e9,
-            hbm_bytes_per_second=4800e9,
-            nvlink_bytes_per_second=450e9,
-            network_bytes_per_second=50e9,
-            multiprocessors=132,
-            lanes=128,
-            capability=(9, 0),
-            shared_bytes=228 * 1024,
-            cache_bytes=50 * 2**20,
-            clock_ghz=1.98,
-        ),
-    )
-}
+_A100 = GPU(
+    name="a100",
+    kind="NVIDIA A100-SXM4-80GB",
+    hbm_bytes=80e9,
+    hbm_bytes_per_second=2039e9,
+    nvlink_bytes_per_second=300e9,
+    network_bytes_per_second=25e9,
+    multiprocessors=108,
+    lanes=64,
+    capability=(8, 0),
+    shared_bytes=164 * 1024,
+    cache_bytes=40 * 2**20,
+    clock_ghz=1.41,
+)
+_H100 = GPU(
+    name="h100",
+    kind="NVIDIA H100 80GB HBM3",
+    hbm_bytes=80e9,
+    hbm_bytes_per_second=3352e9,
+    nvlink_bytes_per_second=450e9,
+    network_bytes_per_second=50e9,
+    multiprocessors=132,
+    lanes=128,
+    capability=(9, 0),
+    shared_bytes=228 * 1024,
+    cache_bytes=50 * 2**20,
+    clock_ghz=1.98,
+)
+# The same processor with another memory.
+_H200 = replace(_H100, name="h200", kind="NVIDIA H200", hbm_bytes=141e9, hbm_bytes_per_second=4800e9)
+
+GPUS: dict[str, GPU] = {gpu.name: gpu for gpu in (_A100, _H100, _H200)}
+"""By name."""

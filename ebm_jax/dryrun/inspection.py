@@ -20,6 +20,7 @@ from ebm_jax.dryrun.hlo import read_module
 from ebm_jax.dryrun.programs import Planned
 from ebm_jax.dryrun.topology import Target
 from ebm_jax.errors import UserError
+from ebm_jax.parallel.mesh import check_slices
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,12 @@ def inspect(planned: Planned, target: Target) -> Inspection:
     """Compiles a program and reads what came out.
 
     A program that the compiler refuses for its memory comes back with ``fits=False`` and the compiler's words.
+
+    Raises:
+      UserError: weights would be split over slices, or the compiler does not tell what a program needs.
     """
+    # Nodes of GPUs that are here tell which one they are of; those that are described do not.
+    check_slices(planned.mesh.shape["data"], target.slices)
     began = time.monotonic()
     found = Inspection(
         program=planned.name,

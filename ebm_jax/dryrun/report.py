@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ebm_jax.accounting.chips import CHIPS
 from ebm_jax.dryrun.inspection import Inspection
 
 SHOWN = 12
@@ -20,7 +21,8 @@ ADVICE = (
 def table(found: Inspection) -> str:
     """One program: its memory, work, traffic and least time."""
     mesh = " x ".join(f"{axis}={size}" for axis, size in found.mesh.items())
-    slices = f" x {found.slices} slices" if found.slices > 1 else ""
+    # A topology of GPUs says by itself how many nodes there are.
+    slices = f" x {found.slices} slices" if found.slices > 1 and found.topology.partition(":")[0] in CHIPS else ""
     lines = [f"{found.program}: {found.chips} chips ({found.topology}{slices}), mesh {mesh}"]
     if found.refused:
         return "\n".join([*lines, *_refusal(found)])

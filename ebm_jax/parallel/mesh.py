@@ -73,6 +73,15 @@ def config_of(mesh: Mesh, rules: Rules) -> MeshConfig:
     return MeshConfig(**{axis: mesh.shape[axis] for axis in MESH_AXES}, rules=names[0])
 
 
+def check_slices(data: int, slices: int) -> None:
+    """Raises ``UserError`` where the axis ``data`` does not cross all slices of TPUs, or nodes of GPUs."""
+    if data % slices:
+        raise UserError(
+            f"mesh.data={data} must be divisible by the number of slices, or nodes of GPUs, {slices}: weights are split"
+            " inside one"
+        )
+
+
 def batch_shards(mesh: Mesh) -> int:
     """Into how many parts the rows of a batch are split."""
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
@@ -95,11 +104,7 @@ def _sizes(config: MeshConfig, count: int) -> tuple[int, ...]:
 
 def _arrange(sizes: tuple[int, ...], devices: list[jax.Device]) -> np.ndarray:
     slices = len({getattr(device, "slice_index", 0) for device in devices})
-    if sizes[0] % slices:
-        raise UserError(
-            f"mesh.data={sizes[0]} must be divisible by the number of slices, or nodes of GPUs, {slices}: weights are split"
-            " inside one"
-        )
+    check_slices(sizes[0], slices)
     inside = (sizes[0] // slices, *sizes[1:])
     if slices == 1:
         arranged = mesh_utils.create_device_mesh(inside, devices, allow_split_physical_axes=True)

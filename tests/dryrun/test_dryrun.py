@@ -166,7 +166,8 @@ def test_nodes_of_gpus():
     (train, _) = plan(chosen, target.devices)
     found = inspect(train, target)
     with pytest.raises(UserError, match=r"mesh\.data=1 must be divisible by the number of slices, or nodes of GPUs, 2"):
-        plan(override(chosen, ["mesh.data=1", "mesh.fsdp=8"]), target.devices)
+        inspect(plan(override(chosen, ["mesh.data=1", "mesh.fsdp=8"]), target.devices)[0], target)
+    assert {device.process_index for device in target.devices} == {0, 1}
     assert found.memory_bytes == 0.75 * GPUS["h100"].hbm_bytes
     assert found.fits and found.flops == pytest.approx(found.model_flops / 8, rel=0.3)
     assert {each.crosses for each in found.traffic} == {True, False} and found.seconds["network"] > 0
