@@ -4,6 +4,7 @@ All of it is environment, set before JAX is imported, so that programs which a t
 """
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +12,10 @@ from pathlib import Path
 import pytest
 
 from ebm_jax import huge_pages
-
-_DEVICES = "--xla_force_host_platform_device_count"
+from tests.environment import xla_flags
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-if _DEVICES not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}=8".strip()
+os.environ["XLA_FLAGS"] = xla_flags(8, os.environ.get("XLA_FLAGS", ""))
 os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 # Of use to workers and to programs that tests start, which begin with it.
 os.environ.update(huge_pages.asking(os.environ) or {})
@@ -35,6 +34,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         cost[item.path] += 20 if item.get_closest_marker("slow") else 1
     items.sort(key=lambda item: -cost[item.path])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_are_let_go() -> Iterator[None]:
+    """Every compiled program maps memory, and a process may map 65,530 pieces: a worker that kept all would be killed."""
+    yield
+    if (jax := sys.modules.get("jax")) is not None:
+        jax.clear_caches()
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from ebm_jax.parallel.mesh import MeshConfig, make_mesh
 from ebm_jax.parallel.multihost import to_global
 from ebm_jax.precision import Precision
 from tests import tiny
+from tests.environment import xla_flags
 from tests.models.test_lm_options import OPTIONS, logits_of, model
 
 KEY = jax.random.key(3)
@@ -222,7 +223,7 @@ def test_two_processes_draw_the_tokens_of_one(tmp_path):
     root = Path(__file__).parents[2]
 
     def launch(file, devices, **environment):
-        flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "PYTHONPATH": str(root)}
+        flags = {"XLA_FLAGS": xla_flags(devices), "PYTHONPATH": str(root)}
         command = [sys.executable, "-m", "tests.decoding.run_rollout", str(tmp_path / file)]
         return subprocess.Popen(command, cwd=root, env=os.environ | flags | environment, stderr=subprocess.PIPE)
 

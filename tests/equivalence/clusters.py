@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.environment import xla_flags
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -18,7 +20,7 @@ def write_corpus(folder):
 def launch_pretrain(config, folder, name, steps, devices, *more, **environment):
     """One process of the command, on a corpus of its own; ``devices`` are its own."""
     environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": xla_flags(devices),
         "JAX_ENABLE_X64": "1",
         **environment,
     }

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from ebm_jax.experiment import open_run
+from tests.environment import xla_flags
 
 ROOT = Path(__file__).parents[2]
 STEPS = 48
@@ -32,7 +33,7 @@ def launch(workdir, cache):
     """An S2 run with replay, random steps, noise and accumulation, in a process of its own."""
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
+        "XLA_FLAGS": xla_flags(1),
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }

@@ -14,6 +14,7 @@ import pytest
 
 from ebm_jax import cli
 from experiments import evaluate, pretrain
+from tests.environment import xla_flags
 
 pytest.importorskip("tensorflow_datasets")
 
@@ -223,7 +224,7 @@ def test_a_step_that_is_not_finite_names_a_way_on_that_works(folder, tmp_path, r
 
 def launch(module, *argv):
     """A program of its own, with one device."""
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    environment = os.environ | {"XLA_FLAGS": xla_flags(1)}
     command = [sys.executable, "-m", f"experiments.{module}", *map(str, argv)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
@@ -268,7 +269,7 @@ def test_a_full_disk(folder, tmp_path, tiny_disk):
     run = f"{sys.executable} -m experiments.pretrain {LM} {' '.join(words)} workdir={tmp_path}/disk/run"
     # What the disk holds is gone with its mount, so it is read before.
     saved = f"cp -r {tmp_path}/disk/run {tmp_path}/saved"
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
+    environment = os.environ | {"XLA_FLAGS": xla_flags(1)}
     command = tiny_disk(f"({run}; echo status $?; {saved})")
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert "status 28" in ended.stdout and "Traceback" not in ended.stderr, ended.stderr

@@ -18,6 +18,7 @@ from ebm_jax.reporting.finetuning import read_comparison
 from ebm_jax.serialize import flatten
 from experiments import finetune
 from experiments.finetune import changed
+from tests.environment import xla_flags
 from tests.experiments import tiny_comparison
 
 ROOT = Path(__file__).parents[2]
@@ -149,9 +150,8 @@ def test_two_processes_measure_what_one_does(tmp_path):
     )
 
     def launch(workdir, devices, **environment):
-        flags = f"--xla_force_host_platform_device_count={devices}"
         command = [sys.executable, "-m", "experiments.finetune", str(config), f"workdir={tmp_path / workdir}"]
-        environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT), **environment}
+        environment = {**os.environ, "XLA_FLAGS": xla_flags(devices), "PYTHONPATH": str(ROOT), **environment}
         return subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

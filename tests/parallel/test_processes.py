@@ -13,6 +13,7 @@ from ebm_jax.errors import UserError
 from ebm_jax.parallel import processes
 from ebm_jax.parallel.processes import Process, table
 from ebm_jax.parallel.watchdog import Watchdog
+from tests.environment import xla_flags
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +27,7 @@ def free_port():
 def meet(how, late, environment):
     command = [sys.executable, "-m", "tests.parallel.run_meeting", how, late]
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("EBM_JAX_", "SLURM_"))}
-    clean["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+    clean["XLA_FLAGS"] = xla_flags(2)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=ROOT, env=clean | environment, **pipes)
 

@@ -1,5 +1,6 @@
 """Every stored trajectory of the reference implementation is reproduced: values, losses and all gradients."""
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -19,11 +20,14 @@ from ebm_jax.energy.schedule import Randomness, evaluation_repeats
 from ebm_jax.interop.reference_ebt import from_reference, layout_of, to_reference
 from ebm_jax.interop.reference_options import check_options, descent_config, loss_options, transformer_config
 from ebm_jax.precision import Precision
+from tests.environment import EVERY_DAY
 
 VALUES, GRADIENTS = (2e-5, 5e-6), (1e-4, 2e-6)
 CHAIN = (2e-4, 5e-5)
 """States after several steps: every step amplifies the rounding of those before it. The reference's own float32 chain is
 up to 1.2e-4 away from the same arithmetic in float64 (``ebt_nlp_s2_like``); each single step is held to ``VALUES``."""
+
+compiled = functools.partial(jax.jit, compiler_options=EVERY_DAY)
 
 
 def pytest_generate_tests(metafunc):
@@ -97,12 +101,12 @@ def test_ebt(ebt_file):
     draws = Randomness(jax.random.key(0), batch["index"])
     init = jnp.asarray(arrays["init"])
 
-    @jax.jit
+    @compiled
     def chain(params, state):
         done = descend(algorithm.energy, config, params, batch, state, repeats, draws, keep=lambda state: state)
         return done.kept, done.energies_IxBxT
 
-    @jax.jit
+    @compiled
     def one(params, state, landscape):
         context = algorithm.energy.context(params, batch, landscape)
         alpha = fixed_step_size(params)
@@ -126,7 +130,7 @@ def test_ebt(ebt_file):
         total, (_, kept) = descent_objective(algorithm.descent, algorithm._fixed(params), batch, init, repeats, draws)
         return total / weight, kept["nll"] / weight
 
-    (total, nll), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    (total, nll), gradient = compiled(jax.value_and_grad(loss, has_aux=True))(params)
     assert_close(total, arrays["loss"], VALUES, "loss")
     if not algorithm.config.label_smoothing:
         assert_close(nll[0], arrays["initial_loss"], VALUES, "initial loss")
@@ -149,6 +153,6 @@ def test_transformer_pp(lm_file):
     def loss(params):
         return algorithm.loss(params, Variables(params), batch, jax.random.key(0), 0).terms["prediction"].value.mean()
 
-    total, gradient = jax.value_and_grad(loss)(params)
+    total, gradient = compiled(jax.value_and_grad(loss))(params)
     assert_close(total, arrays["loss"], VALUES, "loss")
     assert_gradients(gradient, layout, gradients, set(gradients))

@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.environment import xla_flags
+
 ROOT = Path(__file__).parents[2]
 
 
 def launch(folder, steps, pause=0.0, devices=1, **environment):
     environment = {
         **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": xla_flags(devices),
         "PYTHONPATH": str(ROOT),
         **environment,
     }
