@@ -28,15 +28,17 @@ from ebm_jax.errors import UserError
 from ebm_jax.evals.tasks.options import TaskOptions
 from ebm_jax.evals.tasks.protocol import Prompt, safe_name
 from ebm_jax.evals.tasks.registry import make_task
-from ebm_jax.evals.tasks.runner import run_task
+from ebm_jax.evals.tasks.runner import answer_share, run_task
 from ebm_jax.evals.tasks.samples import SampleStore
 from ebm_jax.experiment import ExperimentConfig, run_training
 from ebm_jax.language_model import LanguageModel, open_model
 from ebm_jax.parallel.mesh import MeshConfig
 from ebm_jax.precision import Precision
+from ebm_jax.records import RESULT
 from ebm_jax.reporting.decoding import DECODED, STUDY
 from ebm_jax.reward import open_reward
 from ebm_jax.serialize import to_dict
+from ebm_jax.share import WHOLE, Share, files_of_shares
 from ebm_jax.training.record import write_json
 
 _NAME = re.compile(r"\w[\w.+-]*")
@@ -239,18 +241,25 @@ def _plain(
 
 
 def run_study(
-    study: DecodingStudy, workdir: Path, only: Sequence[str] = (), report: Callable[[str], None] = print
+    study: DecodingStudy,
+    workdir: Path,
+    only: Sequence[str] = (),
+    report: Callable[[str], None] = print,
+    share: Share = WHOLE,
 ) -> None:
     """Decodes and judges what is not there yet; ``only`` names some methods.
 
+    A ``share`` of the prompts and questions is decoded and not judged: machines that see one ``workdir`` may each do one at the
+    same time, and a call for the whole then judges what all have written.
+
     Raises:
-      UserError: a method is unknown, or what ``decode`` refuses.
+      UserError: a method is unknown, a share is asked for while the study's model is not trained, or what ``decode`` refuses.
     """
     if unknown := [name for name in only if name not in study.methods]:
         raise UserError(f"only={unknown[0]!r} is not one of the methods {', '.join(study.methods)}")
     workdir.mkdir(parents=True, exist_ok=True)
     opened = partial(open_model, mesh=study.mesh, precision=study.precision)
-    model = opened(_trained(study.model, workdir))
+    model = opened(_trained(study.model, workdir, share))
     prompts, truths = read_prompts(study.prompts) if study.prompts else ([], [])
     of = lambda choices: build_reward(choices, prompts, truths, model.rows)
     reward, judge = of(study.reward), of(study.judge)
@@ -262,7 +271,11 @@ def run_study(
         "draft": draft,
         "at_once": study.at_once,
     }
-    length = _usual_length(study, model, prompts, workdir) if study.budget.tokens or study.budget.reward_calls else 0.0
+    length = (
+        _usual_length(study, model, prompts, workdir / "lengths" if share.whole else None)
+        if study.budget.tokens or study.budget.reward_calls
+        else 0.0
+    )
     write_json(workdir / STUDY, to_dict(study))
     for name, method in study.methods.items():
         if only and name not in only:
@@ -271,16 +284,25 @@ def run_study(
         if length and size:
             method = fitted(method, size, study.budget, length, study.max_new_tokens)
         for seed in study.seeds:
-            folder, told = workdir / name / f"seed={seed}", partial(_told, report, f"{name}, seed {seed}")
+            folder = workdir / name / f"seed={seed}"
+            told = lambda line, of=f"{name}, seed {seed}": report(f"{of}: {line}")
             if prompts:
                 limit = study.max_new_tokens
                 found = decode(
-                    model, prompts, method, max_new_tokens=limit, seed=seed, folder=folder, report=told, **how
+                    model,
+                    prompts,
+                    method,
+                    max_new_tokens=limit,
+                    seed=seed,
+                    folder=folder,
+                    share=share,
+                    report=told,
+                    **how,
                 )
-                if not (folder / DECODED).is_file():
+                if share.whole and not (folder / DECODED).is_file():
                     write_json(folder / DECODED, _record(name, method, seed, found, prompts, reward, judge))
             for task in study.tasks:
-                _run_task(study, model, method, task, seed, folder / safe_name(task), how, told)
+                _run_task(study, model, method, task, seed, folder / safe_name(task), how, told, share)
 
 
 def _run_task(
@@ -292,9 +314,13 @@ def _run_task(
     place: Path,
     how: Mapping[str, Any],
     report: Callable[[str], None],
+    share: Share,
 ) -> None:
-    asked = DecodedModel(model, method, log=place / SPENT, **how)
+    asked = DecodedModel(model, method, log=place / share.file(SPENT), **how)
     options = TaskOptions(limit=study.task_limit, seed=seed, max_new_tokens=study.max_new_tokens)
+    if not share.whole:
+        answer_share(asked, make_task(task), place, options, share=share, model_name=model.name, report=report)
+        return
     result = run_task(asked, make_task(task), place, options, model_name=model.name, report=report)
     store = SampleStore(place)
     scores: dict[str, list[float]] = {}
@@ -305,28 +331,27 @@ def _run_task(
         "seed": seed,
         "metrics": {name: metric.value for name, metric in result.metrics.items()},
         "counts": dict(result.counts),
-        "spent": spent(place / SPENT),
+        "spent": spent(files_of_shares(place, SPENT)),
         "length": float(np.mean([sum(turn.tokens for turn in one.turns) for one in store.samples().values()])),
         "scores": {example: float(np.mean(of)) for example, of in scores.items()},
     }
     write_json(place / DECODED, record)
 
 
-def _told(report: Callable[[str], None], which: str, line: str) -> None:
-    report(f"{which}: {line}")
-
-
-def _trained(model: str | ExperimentConfig, workdir: Path) -> str:
+def _trained(model: str | ExperimentConfig, workdir: Path, share: Share) -> str:
     """Where the model is."""
     if isinstance(model, str):
         return str(expand(model))
-    run_training(model, workdir / "model")
+    if share.whole:
+        run_training(model, workdir / "model")
+    elif not (workdir / "model" / RESULT).is_file():
+        raise UserError(f"share={share}: {workdir / 'model'} is not trained yet; start the command once without share=")
     return str(workdir / "model")
 
 
-def _usual_length(study: DecodingStudy, model: LanguageModel, prompts: Sequence[Prompt], workdir: Path) -> float:
+def _usual_length(study: DecodingStudy, model: LanguageModel, prompts: Sequence[Prompt], folder: Path | None) -> float:
     """The mean length of plain samples, by which sizes are set before anything else is drawn."""
-    found = _plain(study, model, prompts, min(study.seeds), workdir / "lengths")
+    found = _plain(study, model, prompts, min(study.seeds), folder)
     return float(np.mean([len(sample.responses[0].tokens) for sample in found.samples]))
 
 

@@ -1,6 +1,7 @@
 """Studies of decoding: what they read, what they record, and the pages that are made of it."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from ebm_jax.evals.tasks import make_task
 from ebm_jax.evals.tasks.protocol import Prompt
 from ebm_jax.reporting.decoding import Decoding, markdown, read_study
 from ebm_jax.reporting.numbers import MISSING
+from ebm_jax.share import WHOLE, Share
 from experiments import calibrate, decode, graded_pairs, values, written_pairs
 from experiments.paper import ebd_cost, ebd_table
 
@@ -106,6 +108,21 @@ def test_a_study_goes_on_where_it_was(folder: Path):
         run_study(study, folder, only=["smc"])
 
 
+def test_shares_are_judged_together(folder: Path, tmp_path: Path, capsys):
+    """As the command of the whole study, whose model is trained before anything is shared."""
+    command = ["configs/ebd/smoke.py", "only=sampling", "seeds=0,1", f"workdir={tmp_path}"]
+    with pytest.raises(UserError, match="is not trained yet; start the command once without share="):
+        decode.main([*command, "share=0/2"])
+    shutil.copytree(folder / "model", tmp_path / "model")
+    for share in ("1/2", "0/2"):
+        assert decode.main([*command, f"share={share}"]) == 0
+        assert f"share {share} is done" in capsys.readouterr().out and not (tmp_path / "report.md").exists()
+    assert decode.main(command) == 0 and (tmp_path / "report.md").is_file()
+    assert not (tmp_path / "sampling" / "seed=0" / "samples.jsonl").exists(), "nothing was left to decode"
+    together, alone = (read_study(place).methods[0] for place in (tmp_path, folder))
+    assert together.by_prompt("reward").tolist() == alone.by_prompt("reward").tolist()
+
+
 @pytest.mark.slow
 def test_benchmarks_are_decoded_and_graded(folder: Path, tmp_path: Path, capsys):
     """What is there is not asked again, and what it cost stays known."""
@@ -116,8 +133,8 @@ def test_benchmarks_are_decoded_and_graded(folder: Path, tmp_path: Path, capsys)
     questions = tmp_path / "x.jsonl"
     questions.write_text(json.dumps({"question": "One and one?", "answer": "#### 2"}) + "\n")
     study = replace(study, tasks=("sums", f"gsm8k:0shot={questions}"), task_limit=3, max_new_tokens=4)
-    run_study(study, tmp_path / "study", report=lambda line: None)
-    run_study(study, tmp_path / "study", report=lambda line: None)
+    for share in (Share(1, 2), WHOLE, WHOLE):
+        run_study(study, tmp_path / "study", report=lambda line: None, share=share)
     read = read_study(tmp_path / "study")
     chain = read.methods[1]
     assert len(chain.scores("sums")) == 3 and chain.about("valid") == "0.000" and float(chain.about("length")) <= 4

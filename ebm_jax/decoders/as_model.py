@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,10 +80,10 @@ class DecodedModel:
         return self.model.misfit(prompt, continuation)
 
 
-def spent(log: Path) -> dict[str, int]:
+def spent(logs: Iterable[Path]) -> dict[str, int]:
     """Sums over all prompts, by the names of ``Account``, and their number as ``prompts``; {} where nothing was asked."""
     total: dict[str, int] = {}
-    for line in log.read_text(encoding="utf-8").splitlines() if log.is_file() else ():
+    for line in (line for log in logs for line in log.read_text(encoding="utf-8").splitlines()):
         for name, value in json.loads(line).items():
             total[name] = total.get(name, 0) + value
     return total

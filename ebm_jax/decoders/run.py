@@ -21,6 +21,7 @@ from ebm_jax.evals.tasks.protocol import Prompt
 from ebm_jax.evals.tasks.samples import write_whole
 from ebm_jax.language_model import LanguageModel
 from ebm_jax.serialize import to_dict
+from ebm_jax.share import WHOLE, Share, files_of_shares
 
 SAMPLES, RECORD = "samples.jsonl", "decode.json"
 
@@ -41,7 +42,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Output:
-    """All prompts, in their order."""
+    """The prompts in their order; of a share, those that somebody has decoded by now."""
 
     samples: tuple[Sampled, ...]
     seconds: float
@@ -67,6 +68,7 @@ def decode(
     draft: LanguageModel | None = None,
     stop: Sequence[str] = (),
     folder: Path | str | None = None,
+    share: Share = WHOLE,
     report: Callable[[str], None] = lambda line: None,
 ) -> Output:
     """Responses to prompts by a method, with what they cost.
@@ -79,6 +81,7 @@ def decode(
       draft: a small model of the same tokens that writes ahead of the model, at no change of law.
       stop: strings that end a text: rewards see it up to the first of them, and so does what comes back.
       folder: where samples are kept; those that are there are not made again.
+      share: which of the prompts to decode, where several machines decode them into one folder.
 
     Raises:
       UserError: there is nothing to decode, a prompt does not fit, the reward fails, or the folder holds another decoding.
@@ -88,13 +91,15 @@ def decode(
     store = _Store(
         Path(folder) if folder else None,
         _record(model, prompts, method, reward, cheap, scale, draft, stop, max_new_tokens, seed),
+        share,
     )
     key, began = rng.root_key(seed), time.monotonic()
     engine = engine_for(method, model, max_new_tokens, rng.stream(key, "tokens"), draft, stop)
     scorers = [None if one is None else Scorer(one, scale or ScaleConfig()) for one in (reward, cheap)]
     tokens = [model.encode(prompt) for prompt in prompts]
     engine.check(tokens, range(len(prompts)))
-    todo = sorted((n for n in range(len(prompts)) if n not in store.known), key=lambda n: len(tokens[n]))
+    ours = share.of(sorted(range(len(prompts)), key=lambda n: len(tokens[n])))
+    todo = [n for n in ours if n not in store.known]
     for begin in range(0, len(todo), at_once):
         numbers = todo[begin : begin + at_once]
         account = Account.of(len(prompts))
@@ -114,7 +119,7 @@ def decode(
         account = job.account
         store.add(_told(found, numbers, len(filled), account))
         report(f"decoded {len(store.known)} of {len(prompts)} prompts")
-    return Output(tuple(store.known[n] for n in range(len(prompts))), time.monotonic() - began)
+    return Output(tuple(store.known[n] for n in sorted(store.known)), time.monotonic() - began)
 
 
 def _told(found: Decoded, numbers: Sequence[int], prompts: int, account: Account) -> Iterator[Sampled]:
@@ -175,9 +180,9 @@ def _record(model, prompts, method, reward, cheap, scale, draft, stop, max_new_t
 class _Store:
     """Samples on disk, or in memory alone."""
 
-    def __init__(self, folder: Path | None, record: dict[str, Any]) -> None:
+    def __init__(self, folder: Path | None, record: dict[str, Any], share: Share) -> None:
         self.known: dict[int, Sampled] = {}
-        self._file = None if folder is None else folder / SAMPLES
+        self._file = None if folder is None else folder / share.file(SAMPLES)
         if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -192,7 +197,7 @@ class _Store:
                 )
         else:
             write_whole(folder / RECORD, json.dumps(record, indent=1) + "\n")
-        for line in self._lines():
+        for line in self._lines(files_of_shares(folder, SAMPLES)):
             self.known[line["number"]] = Sampled(
                 line["number"],
                 tuple(Response(tuple(r["tokens"]), r["text"], r["complete"]) for r in line["responses"]),
@@ -201,16 +206,14 @@ class _Store:
                 line["log"],
             )
 
-    def _lines(self) -> list[dict[str, Any]]:
-        """Whole lines: a last one without its end was cut off, and is left out."""
-        assert self._file is not None
-        if not self._file.is_file():
-            return []
-        text = self._file.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text:
-            write_whole(self._file, whole)
-        return [json.loads(line) for line in whole.splitlines()]
+    def _lines(self, files: Sequence[Path]) -> Iterator[dict[str, Any]]:
+        """Whole lines: a last one without its end was cut off, or is being written by another share, and is left out."""
+        for file in files:
+            text = file.read_text(encoding="utf-8")
+            whole = text[: text.rfind("\n") + 1]
+            if whole != text and file == self._file:
+                write_whole(file, whole)
+            yield from map(json.loads, whole.splitlines())
 
     def add(self, samples: Iterator[Sampled]) -> None:
         lines = []

@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import re
+import secrets
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -151,7 +152,8 @@ class MetricsWriter:
 
 def write_atomically(path: Path, text: str) -> None:
     """Replaces a file's content so that a reader, or a crash, sees either the old or the new one in full."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Not the process number: those of two machines may be equal.
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with draft.open("w", encoding="utf-8") as file:
             file.write(text)

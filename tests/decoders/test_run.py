@@ -15,6 +15,7 @@ from ebm_jax.decoders.rewards import CallableReward
 from ebm_jax.decoders.run import decode
 from ebm_jax.errors import UserError
 from ebm_jax.evals.tasks.protocol import Prompt
+from ebm_jax.share import Share
 from tests.decoders import toy_model
 from tests.decoders.on_toy import worth
 from tests.decoding.markov import toy
@@ -65,6 +66,26 @@ def test_what_was_decoded_is_not_decoded_again(tmp_path: Path):
     assert [s.responses for s in again.samples] == [s.responses for s in whole.samples]
     assert len((tmp_path / "samples.jsonl").read_text().splitlines()) == len(PROMPTS)
     assert json.loads((tmp_path / "decode.json").read_text())["method"]["kind"] == "ebd"
+
+
+def test_machines_decode_shares_of_one_folder(tmp_path: Path):
+    """What a share that ended half-way has left out is made by the call for the whole, and nothing else is."""
+    first = run(folder=tmp_path, share=Share(0, 2))
+    assert [sample.number for sample in first.samples] == [0, 1, 2], "by length: 0, 3, 1, 4, 2"
+    run(folder=tmp_path, share=Share(1, 2))
+    file = tmp_path / "samples.1-of-2.jsonl"
+    cut = file.read_text()[:-5]
+    file.write_text(cut)
+    asked: list[str] = []
+
+    def noted(prompt, *of):
+        asked.append(str(prompt))
+        return worth(prompt, *of)
+
+    found = run(folder=tmp_path, reward=CallableReward(noted, "toy"))
+    assert [s.responses for s in found.samples] == [s.responses for s in run().samples] and len(set(asked)) == 1
+    assert file.read_text() == cut, "another's file is only read: it may be writing"
+    assert len((tmp_path / "samples.jsonl").read_text().splitlines()) == 1
 
 
 def test_another_decoding_needs_another_folder(tmp_path: Path):

@@ -25,6 +25,7 @@ LAYERS = (
         "records",
         "algorithm",
         "huge_pages",
+        "share",
     ),
     ("parallel", "accounting"),
     ("nn", "optim", "data", "grading"),

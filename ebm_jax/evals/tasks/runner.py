@@ -36,6 +36,7 @@ from ebm_jax.evals.tasks.protocol import (
 )
 from ebm_jax.evals.tasks.samples import Key, SampleStore, write_whole
 from ebm_jax.evals.tasks.task import Task, Work
+from ebm_jax.share import WHOLE, Share
 
 GRADED_AT_ONCE = 64
 NO_JUDGE = "no judge was named: the answers are written in the benchmark's own format, and there is no figure"
@@ -76,9 +77,7 @@ def run_task(
     UserError for what cannot be begun: missing or malformed questions, other settings than those of the samples there.
     """
     options = options or TaskOptions()
-    listed = list(task.examples() if examples is None else examples)
-    _distinct(task.name, listed)
-    chosen = listed[: options.limit] if options.limit else listed
+    chosen = _chosen(task, options, examples)
     sampling, grading = options.sampling(task.sampling), options.grading(judge)
     if not task.judged or judge is not None:
         task.ready(grading)
@@ -123,6 +122,32 @@ def run_task(
     return TaskResult(task.name, metrics, counts, rounded, problem, note, record)
 
 
+def answer_share(
+    model: Model,
+    task: Task,
+    folder: Path | str,
+    options: TaskOptions | None = None,
+    *,
+    share: Share,
+    model_name: str = "",
+    report: Report = lambda line: None,
+) -> None:
+    """A share of the answers that ``run_task`` makes in ``folder``: it finds them there, makes what is missing and grades.
+
+    Several machines may do theirs at the same time. Raises UserError as ``run_task`` does.
+    """
+    options = options or TaskOptions()
+    sampling, store = options.sampling(task.sampling), SampleStore(Path(folder), share)
+    store.agree(_settings(task, model_name, sampling, options))
+    _generate(model, task, _chosen(task, options), sampling, options, store, report, share)
+
+
+def _chosen(task: Task, options: TaskOptions, examples: Sequence[Example] | None = None) -> Sequence[Example]:
+    listed = list(task.examples() if examples is None else examples)
+    _distinct(task.name, listed)
+    return listed[: options.limit] if options.limit else listed
+
+
 def _generate(
     model: Model,
     task: Task,
@@ -131,9 +156,11 @@ def _generate(
     options: TaskOptions,
     store: SampleStore,
     report: Report,
+    share: Share = WHOLE,
 ) -> dict[Key, Sample]:
     made, wanted = store.samples(), _samples(task, sampling)
-    for start in range(0, len(examples), options.batch_size):
+    # A batch is one draw, so a share is of whole batches.
+    for start in share.of(range(0, len(examples), options.batch_size)):
         batch = examples[start : start + options.batch_size]
         fresh: list[Work] = []
         # What a killed run left of a batch differs from example to example; what is there is not made again.

@@ -7,6 +7,8 @@
 ``result.json``     the figures with their intervals, counts, times and versions
 ==================  =====================================================================================
 
+A share of the questions adds its samples to ``samples.0-of-4.jsonl``, and no grades.
+
 Lines are only ever added. A line that a killed run left half-written is dropped; any other line that does not parse is a
 UserError with its number.
 """
@@ -14,12 +16,14 @@ UserError with its number.
 import dataclasses
 import json
 import os
+import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ebm_jax.errors import UserError
 from ebm_jax.evals.tasks.protocol import Completion, Example, Grade, LogLikelihood, Sample
+from ebm_jax.share import WHOLE, Share, files_of_shares
 
 SETTINGS = "settings.json"
 SAMPLES = "samples.jsonl"
@@ -30,17 +34,18 @@ Key = tuple[str, int]
 
 
 class SampleStore:
-    """The folder of one task: reads what is there, adds what is new."""
+    """The folder of one task: reads what is there, adds what is new; a share adds samples to a file of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, share: Share = WHOLE) -> None:
         self.folder = folder
+        self._samples = share.file(SAMPLES)
         folder.mkdir(parents=True, exist_ok=True)
 
     def agree(self, settings: Mapping[str, Any]) -> None:
         """Keeps the settings of a new folder; UserError where samples were made with others."""
         path = self.folder / SETTINGS
         plain = json.loads(json.dumps(settings))
-        if path.exists() and (self.folder / SAMPLES).exists():
+        if path.exists() and files_of_shares(self.folder, SAMPLES):
             try:
                 kept = json.loads(path.read_text(encoding="utf-8"))
             except ValueError:
@@ -56,7 +61,8 @@ class SampleStore:
     def samples(self) -> dict[Key, Sample]:
         """Every sample that is there."""
         found = {}
-        for where, row in self._lines(SAMPLES):
+        files = files_of_shares(self.folder, SAMPLES)
+        for where, row in (line for file in files for line in self._lines(file.name)):
             try:
                 likelihood = row.get("likelihood")
                 sample = Sample(
@@ -100,7 +106,7 @@ class SampleStore:
             if sample.skipped:
                 row["skipped"] = sample.skipped
             rows.append(row)
-        self._append(SAMPLES, rows)
+        self._append(self._samples, rows)
 
     def add_grades(self, given: Iterable[tuple[Sample, Grade]], judge: str) -> None:
         """Grades of samples."""
@@ -128,9 +134,12 @@ class SampleStore:
         path = self.folder / name
         if not path.exists():
             return
-        self._drop_half_line(path)
+        if ours := name in (self._samples, GRADES):
+            self._drop_half_line(path)
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
+                if not ours and not line.endswith("\n"):
+                    return  # another share is writing it
                 where = f"{path}: line {number}"
                 try:
                     row = json.loads(line)
@@ -160,9 +169,12 @@ class SampleStore:
 
 def write_whole(path: Path, text: str) -> None:
     """Writes a file so that a reader sees the old or the new one, never half of it."""
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(text, encoding="utf-8", errors="backslashreplace")
-    aside.replace(path)
+    aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")  # several machines may write it
+    try:
+        aside.write_text(text, encoding="utf-8", errors="backslashreplace")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _is_text(row: Any) -> bool:

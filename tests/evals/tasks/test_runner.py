@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from ebm_jax.errors import UserError
 from ebm_jax.evals.tasks.evaluate import table
 from ebm_jax.evals.tasks.options import TaskOptions
 from ebm_jax.evals.tasks.protocol import Example, Grade, Grading, Prompt, Sampling
-from ebm_jax.evals.tasks.runner import run_task
+from ebm_jax.evals.tasks.runner import answer_share, run_task
 from ebm_jax.evals.tasks.task import BaseTask, Work
+from ebm_jax.share import Share
 from tests.evals.tasks.fakes import FakeModel, read_lines
 
 
@@ -89,6 +91,25 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path):
     assert [row["id"] for row in read_lines(tmp_path / "samples.jsonl")] == [f"q{n}" for n in range(10)]
     fresh = tmp_path / "fresh"
     assert run_task(FakeModel(half_right), Doubling(), fresh, options).metrics == result.metrics
+
+
+def test_machines_answer_shares_in_one_folder(tmp_path: Path):
+    """The same draws as one machine's, whose questions are asked in the same batches."""
+    options, folder = TaskOptions(batch_size=2, samples=2, temperature=0.5), tmp_path / "shared"
+    models = [FakeModel(half_right) for _ in range(4)]
+    for index in (2, 0):
+        answer_share(models[index], Doubling(), folder, options, share=Share(index, 3))
+    assert not (folder / "grades.jsonl").exists()
+    with (folder / "samples.0-of-3.jsonl").open("a") as file:
+        file.write('{"id": "q')  # its machine is writing
+    found = run_task(models[3], Doubling(), folder, options)
+    assert [prompt.text for prompt in models[3].prompts] == ["2", "3", "8", "9"]
+    alone = FakeModel(half_right)
+    assert run_task(alone, Doubling(), tmp_path / "alone", options).metrics == found.metrics
+    seeds = sorted(call["seed"] for model in models for call in model.calls)
+    assert seeds == sorted(call["seed"] for call in alone.calls)
+    with pytest.raises(UserError, match="holds samples made otherwise: seed was 0 and is 1"):
+        answer_share(alone, Doubling(), folder, replace(options, seed=1), share=Share(1, 3))
 
 
 def test_more_questions_and_more_samples_add_to_what_is_there(tmp_path: Path):
