@@ -83,7 +83,8 @@ def schedule(config: OptimConfig, multiplier: float = 1.0) -> Callable[[Array | 
     warmup = config.warmup_steps
 
     def rate(step: Array | int) -> Array:
-        t = jnp.asarray(step, jnp.float32)
+        # float64 where 64-bit types are on: programs for other devices may round a float32 cosine to its other neighbour.
+        t = jnp.asarray(step, jnp.result_type(float))
         done = jnp.clip((t - warmup) / max(config.decay_steps - warmup, 1), 0.0, 1.0)
         if config.schedule == "cosine":
             after = floor + (peak - floor) * 0.5 * (1.0 + jnp.cos(jnp.pi * done))

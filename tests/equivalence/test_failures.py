@@ -64,7 +64,7 @@ def assert_goes_on(place, name, processes=2, devices=2):
     """The same command ends the run, whose every step is that of the run that nothing happened to."""
     for process in start(place, name, processes=processes, devices=devices):
         finish(process)
-    assert losses(place / name) == pytest.approx(losses(place / "whole"), rel=1e-9)
+    assert losses(place / name) == pytest.approx(losses(place / "whole"), rel=1e-12)
 
 
 def complete(run):

@@ -1,6 +1,8 @@
 """Checkpoints in a bucket: written, resumed from, passed over where they are damaged, read by other commands."""
 
+import contextlib
 import dataclasses
+import importlib
 from pathlib import Path
 
 import jax
@@ -24,6 +26,17 @@ def bucket(monkeypatch):
     for name in ("STORAGE_EMULATOR_HOST", "TENSORSTORE_GCS_HTTP_URL"):
         monkeypatch.setenv(name, address)
     monkeypatch.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", "none")
+    objects = importlib.import_module("gcp_storage_emulator.handlers.objects")
+    plain = objects.download
+
+    def download(request, response, storage, *rest):
+        """As Cloud Storage does: TensorStore refuses to write again what it read without a generation."""
+        with contextlib.suppress(objects.NotFound):
+            found = storage.get_file_obj(request.params["bucket_name"], request.params["object_id"])
+            response["x-goog-generation"] = found["generation"]
+        return plain(request, response, storage, *rest)
+
+    monkeypatch.setattr(objects, "download", download)
     server = emulator.create_server("localhost", PORT, in_memory=True, default_bucket=BUCKET)
     server.start()
     yield f"gs://{BUCKET}/checkpoints"
