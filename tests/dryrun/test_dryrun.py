@@ -87,7 +87,7 @@ def test_a_network_of_unknown_rate_is_not_called_free():
 def test_every_kind_of_config_has_programs(path, monkeypatch):
     """Of comparisons and decoding studies, without their data, weights and models."""
     method = "rlvr" if "stories" in path else ""
-    loaded = dryrun.load(path, [], method)
+    loaded = dryrun.load(path, ["vocab_size=512"] if method else [], method)
     if method:
         names = [one.name for one in plan(loaded, jax.devices()[:1], method=method)]
         assert names == ["train", "evaluate"]
@@ -137,7 +137,7 @@ def test_bad_input(words, message):
         dryrun.main(["configs/smoke/lm.py", *words])
 
 
-@pytest.mark.parametrize("path", ["configs/smoke/lm.py", "configs/smoke/ebt.py"])
+@pytest.mark.parametrize("path", ["configs/smoke/lm.py", pytest.param("configs/smoke/ebt.py", marks=pytest.mark.slow)])
 def test_recomputed_blocks_need_less_memory_and_are_no_work_of_the_model(path):
     """Also where the loss is of a gradient: of an EBT's attention no block may keep its weights, ``[B, H, T, T + 1]``."""
     size = ("vocab_size=256", "model.depth=8", "data.context=64", "mesh.data=1")
@@ -203,6 +203,7 @@ def test_search_leaves_out_what_is_decided_and_puts_the_most_rows_a_second_first
     assert len(search(possible, lambda one: compiled(True), 3)) == 3
 
 
+@pytest.mark.slow
 def test_search_compiles_the_config_in_other_ways(capfd, monkeypatch):
     words = ["configs/smoke/lm.py", "topology=cpu:8", "memory_gib=1", "vocab_size=256", "search=true", "tries=2"]
     assert dryrun.main([*words, "--json"]) == 0
