@@ -345,7 +345,10 @@ def _trained(model: str | ExperimentConfig, workdir: Path, share: Share) -> str:
     if share.whole:
         run_training(model, workdir / "model")
     elif not (workdir / "model" / RESULT).is_file():
-        raise UserError(f"share={share}: {workdir / 'model'} is not trained yet; start the command once without share=")
+        raise UserError(
+            f"share={share}: {workdir / 'model'} is not trained yet; start the command once without share="
+            " (only=METHOD decodes with one method)"
+        )
     return str(workdir / "model")
 
 

@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _programs_are_let_go() -> Iterator[None]:
-    """Every compiled program maps memory, and a process may map 65,530 pieces: a worker that kept all would be killed."""
+    """Every compiled program maps memory, of which Linux gives a process 65,530 pieces (docs/log.md)."""
     yield
     if (jax := sys.modules.get("jax")) is not None:
         jax.clear_caches()
